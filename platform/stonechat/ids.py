@@ -1,0 +1,36 @@
+"""Identifiers: prefixed, sortable by time, and too random to guess or to clash.
+
+An id is `<prefix>_<26 characters>`: 48 bits of Unix time in milliseconds and 80 random bits, in lower-case Crockford
+base 32, so that ids sort by creation time as text. Tenant ids are UUIDv7 (RFC 9562), which sort likewise.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+
+MAX_ID_LENGTH = 128
+"""Ids that clients bring (ChatKit allows any text) may have at most this many characters."""
+
+
+def new_id(prefix: str) -> str:
+    """A new id such as `agt_01jd…`; ids made in later milliseconds sort after it."""
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    pairs = [_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)]
+    return f"{prefix}_{''.join(pairs)}"
+
+
+def new_tenant_id() -> uuid.UUID:
+    """A new UUIDv7."""
+    milliseconds = time.time_ns() // 1_000_000
+    number = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    return uuid.UUID(int=number)
+
+
+def new_secret(prefix: str) -> str:
+    """A new bearer secret with 256 random bits, such as `sk_…`, safe in URLs and headers."""
+    return f"{prefix}_{secrets.token_urlsafe(32)}"

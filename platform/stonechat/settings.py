@@ -1,0 +1,112 @@
+"""Settings: environment variables, read once, validated, and passed down. Nothing else reads `os.environ`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIN_SECRET_BYTES = 32
+
+
+class Settings(BaseSettings):
+    """Every setting, by the name of its environment variable."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    environment: Literal["development", "production"] = Field("development", validation_alias="STONECHAT_ENV")
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), validation_alias="STONECHAT_SECRET_KEYS")
+    """Platform keys, newest first, comma-separated; the rest still verify and decrypt."""
+    data_dir: Path = Field(Path(".stonechat"), validation_alias="STONECHAT_DATA_DIR")
+    port: int = Field(8000, ge=0, le=65535, validation_alias="PORT")
+    configured_public_url: str | None = Field(None, validation_alias="STONECHAT_PUBLIC_URL")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="STONECHAT_TRUSTED_PROXIES")
+    database_url: str | None = Field(None, validation_alias="DATABASE_URL")
+    configured_direct_database_url: str | None = Field(None, validation_alias="STONECHAT_DIRECT_DATABASE_URL")
+    configured_owner_database_url: str | None = Field(None, validation_alias="STONECHAT_OWNER_DATABASE_URL")
+    database_pool_size: int = Field(10, ge=2, le=500, validation_alias="STONECHAT_DATABASE_POOL_SIZE")
+    """Connections per process, over all of its pools."""
+    qdrant_url: str | None = Field(None, validation_alias="QDRANT_URL")
+    qdrant_api_key: SecretStr | None = Field(None, validation_alias="QDRANT_API_KEY")
+    redis_url: str | None = Field(None, validation_alias="REDIS_URL")
+    configured_files_url: str | None = Field(None, validation_alias="STONECHAT_FILES_URL")
+    smtp_url: SecretStr | None = Field(None, validation_alias="STONECHAT_SMTP_URL")
+    sign_up: Literal["open", "invite", "closed"] = Field("invite", validation_alias="STONECHAT_SIGN_UP")
+    configured_ip_requests_per_minute: int | None = Field(
+        None, ge=1, validation_alias="STONECHAT_IP_REQUESTS_PER_MINUTE"
+    )
+    metrics_port: int | None = Field(None, ge=1, le=65535, validation_alias="STONECHAT_METRICS_PORT")
+    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
+    default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
+    stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")
+    stripe_webhook_secret: SecretStr | None = Field(None, validation_alias="STRIPE_WEBHOOK_SECRET")
+    stripe_api_base: str | None = Field(None, validation_alias="STRIPE_API_BASE")
+
+    @field_validator("secret_keys", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _long_enough(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value().encode()) < MIN_SECRET_BYTES for key in keys):
+            raise ValueError(f"each key needs at least {MIN_SECRET_BYTES} bytes; `openssl rand -base64 48` makes one")
+        return keys
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ip_network(proxy, strict=False)
+        return proxies
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> Self:
+        if self.is_production:
+            if not self.secret_keys:
+                raise ValueError("STONECHAT_SECRET_KEYS must be set in production")
+            if self.stripe_api_base:
+                raise ValueError("STRIPE_API_BASE is for tests and is refused in production")
+            if not self.public_url.startswith("https://"):
+                raise ValueError("STONECHAT_PUBLIC_URL must start with https:// in production")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def public_url(self) -> str:
+        """The URL the world uses, without a trailing slash."""
+        return (self.configured_public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @property
+    def direct_database_url(self) -> str | None:
+        return self.configured_direct_database_url or self.database_url
+
+    @property
+    def owner_database_url(self) -> str | None:
+        return self.configured_owner_database_url or self.direct_database_url
+
+    @property
+    def files_url(self) -> str:
+        return self.configured_files_url or str(self.data_dir / "files")
+
+    @property
+    def ip_requests_per_minute(self) -> int:
+        return self.configured_ip_requests_per_minute or 600
+
+    @cached_property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(proxy, strict=False) for proxy in self.trusted_proxies)
+
+    def is_set(self, name: str) -> bool:
+        """Whether the person running this set the field, rather than taking its default."""
+        return name in self.model_fields_set
