@@ -1,0 +1,1 @@
+"""Postgres: sessions, tenancy, the directory, migrations, and the embedded server."""

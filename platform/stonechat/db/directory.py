@@ -1,0 +1,89 @@
+"""The directory: the few tables read before the tenant is known.
+
+Each answers one question, "whose is this?", from something that only its holder has or that is public anyway: the hash
+of an API key, a domain key, an e-mail address. They hold nothing else of a tenant's, so they carry no row-level
+security, and the catalogue test exempts exactly the names in `DIRECTORY_TABLES`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from stonechat.db.tenancy import Base
+
+DIRECTORY_TABLES = frozenset(
+    {
+        "people",
+        "directory_memberships",
+        "directory_api_keys",
+        "directory_domain_keys",
+        "stonechat_partitioned",
+        "alembic_version",
+    }
+)
+"""Tables without a tenant, by name. The job queue lives in a schema of its own, `jobs`."""
+
+
+class Person(Base):
+    """Someone who signs in. One person may belong to several tenants."""
+
+    __tablename__ = "people"
+
+    person_id: Mapped[str] = mapped_column(primary_key=True)
+    email: Mapped[str]
+    """Lower-cased; unique."""
+    name: Mapped[str]
+    password_hash: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DirectoryMembership(Base):
+    """Which tenants a person may choose from. The role stands in the tenant's own `memberships`."""
+
+    __tablename__ = "directory_memberships"
+
+    person_id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+class DirectoryApiKey(Base):
+    """SHA-256 of an API key → tenant."""
+
+    __tablename__ = "directory_api_keys"
+
+    secret_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    api_key_id: Mapped[str]
+
+
+class DirectoryDomainKey(Base):
+    """Public domain key (`pk_…`) → tenant."""
+
+    __tablename__ = "directory_domain_keys"
+
+    public_key: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    domain_key_id: Mapped[str]
+
+
+async def tenant_of_domain_key(session: AsyncSession, public_key: str) -> tuple[UUID, str] | None:
+    """The tenant and the domain key's id, or None."""
+    row = await session.get(DirectoryDomainKey, public_key)
+    return (row.tenant_id, row.domain_key_id) if row else None
+
+
+async def tenant_of_api_key(session: AsyncSession, secret_hash: bytes) -> tuple[UUID, str] | None:
+    """The tenant and the API key's id, or None."""
+    row = await session.get(DirectoryApiKey, secret_hash)
+    return (row.tenant_id, row.api_key_id) if row else None
+
+
+async def tenants_of_person(session: AsyncSession, person_id: str) -> list[UUID]:
+    """Every tenant the person belongs to, oldest first."""
+    chosen = select(DirectoryMembership.tenant_id).where(DirectoryMembership.person_id == person_id)
+    return list(await session.scalars(chosen.order_by(DirectoryMembership.tenant_id)))

@@ -1,0 +1,129 @@
+"""Connections, sessions and transactions. Only this file commits.
+
+A process has one `Database`: an SQLAlchemy engine in the role `stonechat_app`, a small raw asyncpg pool in the same role
+for the chat's hot path (one SQL function a phase, one round trip), and an engine in the role `stonechat_platform` for
+sweepers and operators. The login may differ from the roles: each connection takes its role when it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, SessionTransaction
+
+from stonechat.db.tenancy import APP, PLATFORM, TENANT_SETTING, USER_SETTING
+
+STATEMENT_TIMEOUT_SECONDS = 30
+POOL_TIMEOUT_SECONDS = 10
+
+
+class _TenantSession(Session):
+    """A session that sets its tenant (and user) at the start of every transaction, for row-level security."""
+
+
+_SET_TENANT = f"select set_config('{TENANT_SETTING}', $1, true), set_config('{USER_SETTING}', $2, true)"
+
+
+@event.listens_for(_TenantSession, "after_begin")
+def _set_tenant(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    tenant_id = session.info.get("tenant_id")
+    if tenant_id is not None:
+        connection.exec_driver_sql(_SET_TENANT, (str(tenant_id), session.info.get("user_id") or ""))
+
+
+def server_settings(role: str, *, login: str | None) -> dict[str, str]:
+    """What every connection asks of Postgres when it starts. A login that *is* the role need not take it."""
+    settings = {
+        "application_name": "stonechat",
+        "timezone": "UTC",
+        "statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s",
+        "idle_in_transaction_session_timeout": "60s",
+        "jit": "off",
+    }
+    return settings if login == role else settings | {"role": role}
+
+
+class Database:
+    """All of a process's connections to Postgres. Opens nothing until first used; `close` when done.
+
+    `pool_size` is the process's total, shared between the general engine and the hot pool; the platform engine has two
+    connections of its own.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        parsed = make_url(url)
+        self._dsn = parsed.set(drivername="postgresql")
+        hot_size = max(1, pool_size // 2)
+        self.engine = self._engine(APP, pool_size=max(1, pool_size - hot_size))
+        self.platform_engine = self._engine(PLATFORM, pool_size=2)
+        self._hot_size = hot_size
+        self._hot: asyncpg.Pool | None = None
+        self._hot_lock = asyncio.Lock()
+        self._sessions = async_sessionmaker(self.engine, sync_session_class=_TenantSession, expire_on_commit=False)
+        self._platform_sessions = async_sessionmaker(
+            self.platform_engine, sync_session_class=_TenantSession, expire_on_commit=False
+        )
+
+    def _engine(self, role: str, *, pool_size: int) -> AsyncEngine:
+        return create_async_engine(
+            self._dsn.set(drivername="postgresql+asyncpg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={"server_settings": server_settings(role, login=self._dsn.username), "timeout": 10},
+        )
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: UUID, *, user_id: str | None = None) -> AsyncIterator[AsyncSession]:
+        """One transaction as one tenant (and, if given, one of its users): commits at the end, rolls back on error."""
+        async with self._sessions(info={"tenant_id": tenant_id, "user_id": user_id}) as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def directory(self) -> AsyncIterator[AsyncSession]:
+        """One transaction as nobody: sees the directory, and no tenant's rows."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def platform(self) -> AsyncIterator[AsyncSession]:
+        """One transaction that may read across tenants, for sweepers and operators; it may write nowhere."""
+        async with self._platform_sessions() as session, session.begin():
+            yield session
+
+    async def hot(self) -> asyncpg.Pool:
+        """The raw pool of the chat's hot path. Its SQL functions set their tenant themselves."""
+        if self._hot is None:
+            async with self._hot_lock:
+                if self._hot is None:
+                    self._hot = await asyncpg.create_pool(
+                        str(self._dsn.render_as_string(hide_password=False)),
+                        min_size=1,
+                        max_size=self._hot_size,
+                        server_settings=server_settings(APP, login=self._dsn.username),
+                        timeout=10,
+                        command_timeout=STATEMENT_TIMEOUT_SECONDS,
+                        reset=_no_reset,
+                    )
+        return self._hot
+
+    async def close(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        if self._hot is not None:
+            hot, self._hot = self._hot, None
+            await hot.close()
+        await self.engine.dispose()
+        await self.platform_engine.dispose()
+
+
+async def _no_reset(_connection: Any) -> None:
+    """Hot functions set everything transaction-locally, so returning a connection needs no round trip."""

@@ -1,0 +1,60 @@
+"""Fixtures that every room's tests share: one migrated database a run, and fresh tenants on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from stonechat import ids
+from stonechat.db.session import Database
+from support.postgres import TestDatabase, admin_server, migrated_database
+
+MakeTenant = Callable[[], Awaitable[UUID]]
+
+
+@pytest.fixture(scope="session")
+async def postgres_admin_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """An administrator's URL on the test server, for tests that make databases of their own."""
+    async with admin_server(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def test_database(postgres_admin_url: str) -> AsyncIterator[TestDatabase]:
+    """One migrated database, shared by the run. Tests keep apart by making tenants of their own."""
+    async with migrated_database(postgres_admin_url, f"stonechat_test_{os.getpid()}") as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+async def database(test_database: TestDatabase) -> AsyncIterator[Database]:
+    """The application's own door to the test database."""
+    opened = Database(test_database.web_url, pool_size=10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+def make_tenant(database: Database) -> MakeTenant:
+    """Creates a tenant (a bare row) and returns its id."""
+
+    async def make() -> UUID:
+        tenant_id = ids.new_tenant_id()
+        async with database.tenant(tenant_id) as session:
+            await session.execute(
+                text("insert into tenants (tenant_id, name) values (:id, :name)"),
+                {"id": tenant_id, "name": f"Tenant {tenant_id.hex[:8]}"},
+            )
+        return tenant_id
+
+    return make
+
+
+@pytest.fixture
+async def tenant_id(make_tenant: MakeTenant) -> UUID:
+    """A fresh tenant."""
+    return await make_tenant()
