@@ -11,7 +11,8 @@
       UnsupportedMediaType  415
       InvalidInput          422   DocumentUnreadable, ModelUnknown
       TooManyRequests       429   RateLimited, TooManyConcurrent
-      Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504)
+      Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed
+      SecretUnreadable      500
 
 An error names a fact, carries an HTTP status and a stable `code` (the machine's word, listed in docs/errors.md), and says
 in one sentence (`detail`, the person's word) what happened and what to do next. It renders as an RFC 9457 problem in the
@@ -188,6 +189,14 @@ class UpstreamFailed(Unavailable):
 
 class UpstreamTimedOut(Unavailable):
     status, code, title = 504, "upstream_timed_out", "A service that we depend on did not answer in time"
+
+
+class EmbeddedPostgresFailed(Unavailable):
+    code, title = "embedded_postgres_failed", "The embedded Postgres cannot be used"
+
+
+class SecretUnreadable(StonechatError):
+    status, code, title = 500, "secret_unreadable", "A stored secret cannot be decrypted"
 
 
 def all_errors() -> Iterator[type[StonechatError]]:

@@ -1,0 +1,1 @@
+"""Secrets at rest: platform keys, a data key per tenant, and what is sealed with them."""
