@@ -1,0 +1,23 @@
+"""What every web room needs and none owns: problems, middlewares, client addresses, pages of lists."""
+
+from stonechat.web.addresses import ClientAddress, client_address
+from stonechat.web.middleware import BodyLimit, DefaultHeaders, install_middlewares
+from stonechat.web.paging import MAX_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
+from stonechat.web.problems import PROBLEM_JSON, install_problem_handlers, problem_response
+
+__all__ = [
+    "MAX_PAGE",
+    "PROBLEM_JSON",
+    "BodyLimit",
+    "ClientAddress",
+    "Cursor",
+    "DefaultHeaders",
+    "Limit",
+    "Page",
+    "client_address",
+    "decode_cursor",
+    "encode_cursor",
+    "install_middlewares",
+    "install_problem_handlers",
+    "problem_response",
+]

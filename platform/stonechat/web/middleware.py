@@ -1,0 +1,137 @@
+"""The middlewares around every route: plain ASGI, so that streams pass through them untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stonechat import ids
+from stonechat.errors import PayloadTooLarge
+from stonechat.settings import Settings
+from stonechat.web.addresses import resolve
+from stonechat.web.problems import problem_response
+
+MEGABYTE = 1 << 20
+DEFAULT_BODY_BYTES = 1 * MEGABYTE
+
+_DEFAULTS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"strict-origin-when-cross-origin"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+
+
+def install_middlewares(app: FastAPI, settings: Settings, *, body_limits: Mapping[str, int] | None = None) -> None:
+    """Put the house's middlewares around the app; `install_problem_handlers` comes first.
+
+    `body_limits` maps path prefixes to bytes for the routes that take more than the usual 1 MiB.
+    """
+    app.add_middleware(BodyLimit, limits=dict(body_limits or {}))
+    app.add_middleware(DefaultHeaders, settings=settings)
+
+
+class DefaultHeaders:
+    """Names each request, finds out who sent it, and gives every response the safe headers it does not set itself.
+
+    `request.state` gets `request_id` and `client_address`; `scope["client"]` and `scope["scheme"]` are corrected by
+    what trusted proxies say.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self._app = app
+        self._trusted = settings.trusted_networks
+        https = settings.public_url.startswith("https://")
+        self._defaults = (*_DEFAULTS, _HSTS) if https else _DEFAULTS
+        self._names = frozenset(name for name, _ in self._defaults)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        address, scheme = resolve(scope, self._trusted)
+        request_id = ids.new_id("req")
+        if scope["type"] == "http":
+            scope["scheme"] = scheme
+        if scope.get("client") and scope["client"][0] != address.host:
+            scope["client"] = (address.host, 0)
+        state = scope.setdefault("state", {})
+        state["request_id"], state["client_address"] = request_id, address
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers} & self._names
+                headers.extend(pair for pair in self._defaults if pair[0] not in present)
+                headers.append((b"x-request-id", request_id.encode()))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class BodyLimit:
+    """Answers 413 to a body that is too large: by its Content-Length, before anything is read; else while it streams."""
+
+    def __init__(self, app: ASGIApp, *, default: int = DEFAULT_BODY_BYTES, limits: Mapping[str, int]) -> None:
+        """`limits` maps path prefixes to bytes; the longest prefix that fits counts."""
+        self._app = app
+        self._default = default
+        self._limits = sorted(limits.items(), key=lambda pair: -len(pair[0]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._limit_of(scope["path"])
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared[:20]) > limit:
+            await _too_large(limit)(scope, receive, send)
+            return
+        await self._counted(limit, scope, receive, send)
+
+    def _limit_of(self, path: str) -> int:
+        return next((limit for prefix, limit in self._limits if path.startswith(prefix)), self._default)
+
+    async def _counted(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        read, exceeded, started = 0, False, False
+
+        async def counted_receive() -> Message:
+            nonlocal read, exceeded
+            if exceeded:
+                return {"type": "http.disconnect"}
+            message = await receive()
+            if message["type"] == "http.request":
+                read += len(message.get("body", b""))
+                if read > limit:
+                    exceeded = True
+                    raise PayloadTooLarge
+            return message
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            # Whatever the route makes of its interrupted body (the framework says 400), the answer is 413.
+            if exceeded and not started:
+                return
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, counted_receive, watched_send)
+        except PayloadTooLarge:
+            if started or not exceeded:
+                raise
+        if exceeded and not started:
+            await _too_large(limit)(scope, receive, send)
+
+
+def _too_large(limit: int) -> ASGIApp:
+    size = f"{limit / MEGABYTE:g} MiB" if limit >= MEGABYTE else f"{limit} bytes"
+    # The unread rest of the body makes the connection useless for another request.
+    return problem_response(
+        PayloadTooLarge(f"At most {size} can be sent here.", headers={"Connection": "close"}, max_bytes=limit)
+    )

@@ -1,0 +1,61 @@
+"""Lists in pages, by keyset: a cursor names the last row seen, so that pages neither skip nor repeat."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from stonechat.errors import InvalidCursor
+
+Item = TypeVar("Item")
+
+MAX_PAGE = 100
+_MAX_CURSOR_CHARACTERS = 1024
+_MAX_INTEGER = 1 << 63
+
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many to return at most.")]
+Cursor = Annotated[
+    str | None, Query(max_length=_MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before.")
+]
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list. `next_cursor` is null on the last."""
+
+    data: list[Item]
+    next_cursor: str | None = None
+
+
+def encode_cursor(*key: str | int) -> str:
+    """An opaque, URL-safe cursor from the sort key of the last row on a page."""
+    text = json.dumps(key, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str, *kinds: type[str] | type[int]) -> tuple[Any, ...]:
+    """The sort key that `encode_cursor` was given; raises `InvalidCursor` unless it has exactly these types."""
+    try:
+        if len(cursor) > _MAX_CURSOR_CHARACTERS:
+            raise ValueError
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        key = json.loads(raw)
+        if not isinstance(key, list) or len(key) != len(kinds):
+            raise ValueError
+        for part, kind in zip(key, kinds, strict=True):
+            _check_part(part, kind)
+    except (ValueError, RecursionError):
+        raise InvalidCursor("Use the “next_cursor” of the page before, unchanged, or leave it out.") from None
+    return tuple(key)
+
+
+def _check_part(part: object, kind: type) -> None:
+    if type(part) is not kind:
+        raise ValueError
+    if isinstance(part, int) and not -_MAX_INTEGER <= part < _MAX_INTEGER:
+        raise ValueError
+    if isinstance(part, str) and "\x00" in part.encode().decode():  # encoding refuses lone surrogates
+        raise ValueError
