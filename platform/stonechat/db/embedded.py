@@ -68,6 +68,7 @@ OPTIONS = {
 LARGEST_LOG_BYTES = 8 * 1024 * 1024
 LOCK_SECONDS = 180
 LOGIN_SECONDS = 60
+DEAD_SECONDS = 15
 ELSEWHERE = "Set DATABASE_URL to a Postgres of your own, or STONECHAT_DATA_DIR to a folder on another file system."
 
 
@@ -113,7 +114,9 @@ class EmbeddedPostgres:
             with hold(self.root / "start.lock", seconds=LOCK_SECONDS):
                 self._join()
                 try:
-                    return self._attach_or_start()
+                    address = self._attach_or_start()
+                    self._ensure_guard()
+                    return address
                 except BaseException:
                     self._leave()
                     raise
@@ -168,7 +171,6 @@ class EmbeddedPostgres:
         address = self._running()
         if address is None:
             raise EmbeddedPostgresFailed(f"Postgres stopped as soon as it had started.{self._log_tail()}")
-        self._start_guard()
         return replace(address, started=True)
 
     def _running(self) -> PostgresAddress | None:
@@ -195,7 +197,7 @@ class EmbeddedPostgres:
 
     def _wait_for_the_dead(self) -> None:
         """See the last processes of a crashed server go, and remove its pid file, which may name a stranger by now."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + DEAD_SECONDS
         while server_lock_is_taken(self.data):
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresFailed(
@@ -277,7 +279,10 @@ class EmbeddedPostgres:
                 break
         raise EmbeddedPostgresFailed(f"Postgres did not start.{self._log_tail()}")
 
-    def _start_guard(self) -> None:
+    def _ensure_guard(self) -> None:
+        with open_lock(self.root / "guard.lock") as lock:
+            if not try_lock(lock):
+                return
         program = [sys.executable, "-I", embedded_process.__file__, str(self.root)]
         subprocess.run(program, stdin=subprocess.DEVNULL, timeout=30, check=True)  # noqa: S603
 

