@@ -34,6 +34,7 @@ from stonechat.db.embedded_binaries import (
     Account,
     Installation,
     account_for,
+    as_data_folder,
     find_installation,
     make_executable_for,
     run_as,
@@ -231,7 +232,7 @@ class EmbeddedPostgres:
                 *options,
                 f"--pwfile=/dev/fd/{reader}",
                 pass_fds=(reader,),
-                **_inside(unfinished, account),
+                **as_data_folder(unfinished, account, installation),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
@@ -269,7 +270,7 @@ class EmbeddedPostgres:
                     installation.programs / "pg_ctl",
                     *("start", "--silent", "--wait", "--timeout=60", "--log=server.log", f"--options={options}"),
                     pass_fds=(lock.fileno(),),
-                    **_inside(self.data, account),
+                    **as_data_folder(self.data, account, installation),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
@@ -310,12 +311,6 @@ class EmbeddedPostgres:
         except OSError:
             return ""
         return " The end of its log:\n" + "\n".join(text.splitlines()[-12:])
-
-
-def _inside(folder: Path, account: Account | None) -> dict[str, object]:
-    """Run with the folder as data folder. Another account may be unable to reach it by its path, so it starts inside."""
-    by_path = account is None or not Path("/proc/self/cwd").exists()
-    return {"cwd": folder, "env": {"PGDATA": str(folder) if by_path else "/proc/self/cwd"}}
 
 
 def _ask_identifier(address: PostgresAddress) -> int:

@@ -108,7 +108,7 @@ def make_executable_for(account: Account | None, installation: Installation, *, 
     """The installation, copied under `root` or to the system's cache if `account` cannot execute it where it is."""
     if account is None or _can_execute(account, installation):
         return installation
-    copies = [SHARED_COPIES] if not _can_enter(account, root) else [root / "programs", SHARED_COPIES]
+    copies = [SHARED_COPIES] if not can_enter(account, root) else [root / "programs", SHARED_COPIES]
     for folder in copies:
         try:
             copied = _copy(installation, folder)
@@ -156,7 +156,24 @@ def _can_execute(account: Account, installation: Installation) -> bool:
     return all(one.returncode == 0 for one in tries)
 
 
-def _can_enter(account: Account, folder: Path) -> bool:
+def as_data_folder(folder: Path, account: Account | None, installation: Installation) -> dict[str, object]:
+    """Options of `run_as` for a program whose data folder this is.
+
+    Another account may be unable to reach it by its path, which may lead through a home of mode 0700. Then it starts inside
+    and calls it `/proc/self/cwd`: from version 16 on, Postgres never leaves the folder again.
+    """
+    if account is None or can_enter(account, folder):
+        return {"cwd": folder, "env": {"PGDATA": str(folder)}}
+    if installation.major >= 16 and Path("/proc/self/cwd").exists():
+        return {"cwd": folder, "env": {"PGDATA": "/proc/self/cwd"}}
+    raise EmbeddedPostgresFailed(
+        f"Postgres does not run as root, and the account {account.name!r} cannot enter {folder}. Set STONECHAT_DATA_DIR "
+        "to a folder that every user can reach, run as an ordinary user, or set DATABASE_URL."
+    )
+
+
+def can_enter(account: Account, folder: Path) -> bool:
+    """Whether the account can reach the folder by its path."""
     return run_as(account, "/bin/sh", "-c", 'cd -- "$1"', "sh", folder, stderr=subprocess.DEVNULL).returncode == 0
 
 
