@@ -34,17 +34,11 @@ class Settings(BaseSettings):
     qdrant_api_key: SecretStr | None = Field(None, validation_alias="QDRANT_API_KEY")
     redis_url: str | None = Field(None, validation_alias="REDIS_URL")
     configured_files_url: str | None = Field(None, validation_alias="STONECHAT_FILES_URL")
-    smtp_url: SecretStr | None = Field(None, validation_alias="STONECHAT_SMTP_URL")
-    sign_up: Literal["open", "invite", "closed"] = Field("invite", validation_alias="STONECHAT_SIGN_UP")
     configured_ip_requests_per_minute: int | None = Field(
         None, ge=1, validation_alias="STONECHAT_IP_REQUESTS_PER_MINUTE"
     )
-    metrics_port: int | None = Field(None, ge=1, le=65535, validation_alias="STONECHAT_METRICS_PORT")
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
-    stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")
-    stripe_webhook_secret: SecretStr | None = Field(None, validation_alias="STRIPE_WEBHOOK_SECRET")
-    stripe_api_base: str | None = Field(None, validation_alias="STRIPE_API_BASE")
 
     @field_validator("secret_keys", "trusted_proxies", mode="before")
     @classmethod
@@ -72,8 +66,6 @@ class Settings(BaseSettings):
         if self.is_production:
             if not self.secret_keys:
                 raise ValueError("STONECHAT_SECRET_KEYS must be set in production")
-            if self.stripe_api_base:
-                raise ValueError("STRIPE_API_BASE is for tests and is refused in production")
             if not self.public_url.startswith("https://"):
                 raise ValueError("STONECHAT_PUBLIC_URL must start with https:// in production")
         return self
