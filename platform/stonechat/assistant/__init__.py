@@ -1,0 +1,1 @@
+"""Agents: their configuration and versions, and the answer to one message."""

@@ -1,0 +1,271 @@
+"""What can be done with an agent: create, edit the draft, publish, roll back, archive, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock, ids
+from stonechat.accounts.actor import Actor
+from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
+from stonechat.assistant.models import Agent, AgentVersion
+from stonechat.errors import AgentNotPublished, Conflict, EditConflict, InvalidCursor, InvalidInput, NotFound
+from stonechat.providers.service import require_model
+from stonechat.settings import Settings
+
+MAX_AGENTS = 200
+"""Per tenant, archived ones included."""
+
+
+class AgentView(BaseModel):
+    """An agent as its tenant sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    draft: AgentConfig
+    draft_revision: int
+    published_version: int | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    archived_at: AwareDatetime | None
+
+
+class AgentVersionView(BaseModel):
+    """One published version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    agent_id: str
+    version: int
+    config: AgentConfig
+    published_by: str
+    published_at: AwareDatetime
+
+
+class AgentPage(BaseModel):
+    """Agents, newest first; `next_cursor` is None on the last page."""
+
+    data: list[AgentView]
+    next_cursor: str | None
+
+
+async def create_agent(session: AsyncSession, actor: Actor, *, config: Mapping[str, Any]) -> AgentView:
+    """A new agent whose draft is `config`; nothing is published. Raises `InvalidInput`."""
+    actor.require("write")
+    draft = parse_config(config)
+    held = await session.scalar(select(func.count()).select_from(Agent).where(Agent.tenant_id == actor.tenant_id))
+    if (held or 0) >= MAX_AGENTS:
+        raise Conflict(f"There are already {MAX_AGENTS} agents. Delete one that is not used.")
+    agent = Agent(tenant_id=actor.tenant_id, agent_id=ids.new_id("agt"), name=draft.name, draft=draft.as_json())
+    session.add(agent)
+    await session.flush()
+    await session.refresh(agent)
+    return _view(agent)
+
+
+async def get_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -> AgentView:
+    """One agent, archived or not, or `NotFound`."""
+    actor.require("read")
+    return _view(await _load(session, actor.tenant_id, agent_id))
+
+
+async def list_agents(
+    session: AsyncSession, actor: Actor, *, limit: int = 20, cursor: str | None = None, archived: bool = False
+) -> AgentPage:
+    """The tenant's agents, newest first, without the archived ones unless `archived`."""
+    actor.require("read")
+    if not 1 <= limit <= 100:
+        raise InvalidInput("`limit` must be between 1 and 100.", errors=[{"field": "limit", "message": "1 to 100"}])
+    chosen = select(Agent).where(Agent.tenant_id == actor.tenant_id).order_by(Agent.agent_id.desc()).limit(limit + 1)
+    if not archived:
+        chosen = chosen.where(Agent.archived_at.is_(None))
+    if cursor is not None:
+        if not cursor.startswith("agt_") or len(cursor) > ids.MAX_ID_LENGTH or not cursor.isascii():
+            raise InvalidCursor
+        chosen = chosen.where(Agent.agent_id < cursor)
+    agents = list(await session.scalars(chosen))
+    more = len(agents) > limit
+    page = agents[:limit]
+    return AgentPage(data=[_view(agent) for agent in page], next_cursor=page[-1].agent_id if more else None)
+
+
+async def patch_draft(
+    session: AsyncSession, actor: Actor, *, agent_id: str, patch: Mapping[str, Any], revision: int | None = None
+) -> AgentView:
+    """Lay `patch` over the draft (RFC 7396: null means the default). A patch that changes nothing keeps the revision.
+
+    Raises `EditConflict` when `revision` is given and the draft has moved on since.
+    """
+    actor.require("write")
+    agent = await _load(session, actor.tenant_id, agent_id, lock=True)
+    if revision is not None and revision != agent.draft_revision:
+        raise EditConflict(
+            "Someone else changed this agent in the meantime. Load it again and repeat the change.",
+            draft_revision=agent.draft_revision,
+        )
+    draft = parse_config(merge_patch(agent.draft, patch))
+    if draft.as_json() != agent.draft:
+        agent.name, agent.draft = draft.name, draft.as_json()
+        agent.draft_revision += 1
+        agent.updated_at = clock.now()
+        await session.flush()
+    return _view(agent)
+
+
+async def publish_agent(session: AsyncSession, actor: Actor, *, agent_id: str, settings: Settings) -> AgentVersionView:
+    """Make the draft what visitors meet. An unchanged draft gives the version that is already published.
+
+    Raises `ModelUnknown` when nothing here could answer with the draft's model.
+    """
+    actor.require("write")
+    agent = await _load_active(session, actor, agent_id)
+    return await _publish(session, actor, agent, config=parse_config(agent.draft), settings=settings)
+
+
+async def rollback_agent(
+    session: AsyncSession, actor: Actor, *, agent_id: str, version: int, settings: Settings
+) -> AgentVersionView:
+    """Publish a copy of an earlier version as the next one. The draft stays as it is."""
+    actor.require("write")
+    agent = await _load_active(session, actor, agent_id)
+    earlier = await _load_version(session, actor.tenant_id, agent_id, version)
+    return await _publish(session, actor, agent, config=parse_config(earlier.config), settings=settings)
+
+
+async def list_versions(
+    session: AsyncSession, actor: Actor, *, agent_id: str, limit: int = 50
+) -> list[AgentVersionView]:
+    """The newest `limit` versions, newest first."""
+    actor.require("read")
+    await _load(session, actor.tenant_id, agent_id)
+    rows = await session.scalars(
+        select(AgentVersion)
+        .where(AgentVersion.tenant_id == actor.tenant_id, AgentVersion.agent_id == agent_id)
+        .order_by(AgentVersion.version.desc())
+        .limit(min(max(limit, 1), 100))
+    )
+    return [_version_view(row) for row in rows]
+
+
+async def archive_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -> AgentView:
+    """Retire an agent: it answers no one and leaves the lists; conversations stay. Twice changes nothing."""
+    actor.require("write")
+    agent = await _load(session, actor.tenant_id, agent_id, lock=True)
+    if agent.archived_at is None:
+        agent.archived_at = agent.updated_at = clock.now()
+        await session.flush()
+    return _view(agent)
+
+
+async def delete_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -> None:
+    """Delete an agent, its versions and its domain keys. Conversations stay, without their agent."""
+    actor.require("admin")
+    await _load(session, actor.tenant_id, agent_id, lock=True)
+    await session.execute(delete(Agent).where(Agent.tenant_id == actor.tenant_id, Agent.agent_id == agent_id))
+
+
+async def published_version(session: AsyncSession, tenant_id: UUID, *, agent_id: str) -> int:
+    """The version that visitors meet now. Raises `NotFound` (also when archived) or `AgentNotPublished`."""
+    agent = await _load(session, tenant_id, agent_id)
+    if agent.archived_at is not None:
+        raise NotFound("This agent was retired.")
+    if agent.published_version is None:
+        raise AgentNotPublished
+    return agent.published_version
+
+
+async def load_config(
+    session: AsyncSession, tenant_id: UUID, *, agent_id: str, version: int | Literal["draft"]
+) -> AgentConfig:
+    """The configuration of one version (never changes; see `ConfigCache`), or of the draft as it is now."""
+    if version == "draft":
+        return AgentConfig.model_validate((await _load(session, tenant_id, agent_id)).draft)
+    return AgentConfig.model_validate((await _load_version(session, tenant_id, agent_id, version)).config)
+
+
+async def _publish(
+    session: AsyncSession, actor: Actor, agent: Agent, *, config: AgentConfig, settings: Settings
+) -> AgentVersionView:
+    await require_model(session, actor, model=config.model, settings=settings)
+    if agent.published_version is not None:
+        current = await _load_version(session, actor.tenant_id, agent.agent_id, agent.published_version)
+        if AgentConfig.model_validate(current.config) == config:
+            return _version_view(current)
+    newest = await session.scalar(
+        select(func.max(AgentVersion.version)).where(
+            AgentVersion.tenant_id == actor.tenant_id, AgentVersion.agent_id == agent.agent_id
+        )
+    )
+    version = AgentVersion(
+        tenant_id=actor.tenant_id,
+        agent_id=agent.agent_id,
+        version=(newest or 0) + 1,
+        config=config.as_json(),
+        published_by=f"{actor.kind}:{actor.id}" if actor.id else actor.kind,
+        published_at=clock.now(),
+    )
+    session.add(version)
+    agent.published_version = version.version
+    agent.updated_at = clock.now()
+    await session.flush()
+    return _version_view(version)
+
+
+async def _load(session: AsyncSession, tenant_id: UUID, agent_id: str, *, lock: bool = False) -> Agent:
+    chosen = select(Agent).where(Agent.tenant_id == tenant_id, Agent.agent_id == agent_id)
+    if lock:
+        chosen = chosen.with_for_update().execution_options(populate_existing=True)
+    agent = await session.scalar(chosen)
+    if agent is None:
+        raise NotFound("There is no such agent.")
+    return agent
+
+
+async def _load_active(session: AsyncSession, actor: Actor, agent_id: str) -> Agent:
+    agent = await _load(session, actor.tenant_id, agent_id, lock=True)
+    if agent.archived_at is not None:
+        raise Conflict("This agent was archived and cannot be published.")
+    return agent
+
+
+async def _load_version(session: AsyncSession, tenant_id: UUID, agent_id: str, version: int) -> AgentVersion:
+    if not 1 <= version < 2**31:
+        raise NotFound("This agent has no such version.")
+    row = await session.scalar(
+        select(AgentVersion).where(
+            AgentVersion.tenant_id == tenant_id, AgentVersion.agent_id == agent_id, AgentVersion.version == version
+        )
+    )
+    if row is None:
+        raise NotFound("This agent has no such version.")
+    return row
+
+
+def _view(agent: Agent) -> AgentView:
+    return AgentView(
+        id=agent.agent_id,
+        name=agent.name,
+        draft=AgentConfig.model_validate(agent.draft),
+        draft_revision=agent.draft_revision,
+        published_version=agent.published_version,
+        created_at=agent.created_at,
+        updated_at=agent.updated_at,
+        archived_at=agent.archived_at,
+    )
+
+
+def _version_view(row: AgentVersion) -> AgentVersionView:
+    return AgentVersionView(
+        agent_id=row.agent_id,
+        version=row.version,
+        config=AgentConfig.model_validate(row.config),
+        published_by=row.published_by,
+        published_at=row.published_at,
+    )

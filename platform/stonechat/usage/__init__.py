@@ -1,0 +1,1 @@
+"""What was used: the ledger of model calls, which is the truth about cost."""
