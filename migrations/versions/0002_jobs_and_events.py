@@ -18,6 +18,9 @@ def upgrade() -> None:
     raw = op.get_bind().connection.dbapi_connection
     assert raw is not None  # noqa: S101
     raw.run_async(lambda driver: driver.execute(script))
+    op.execute("""
+        create index pgqueuer_tenant_idx on jobs.pgqueuer ((headers->>'tenant')) where status in ('queued', 'picked')
+        """)
     op.execute("grant usage on schema jobs to stonechat_app, stonechat_platform")
     op.execute("grant select, insert, update, delete on all tables in schema jobs to stonechat_app")
     op.execute("grant usage, select on all sequences in schema jobs to stonechat_app")

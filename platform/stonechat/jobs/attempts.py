@@ -1,0 +1,185 @@
+"""One attempt at one job: what counts, what is tried again and when, and when it ends.
+
+pgqueuer alone counts only orderly failures: a job that kills its process would be picked up for ever, and a cancelled
+task would delete its job. Here a start is written down before the handler runs, so that a crash counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pgqueuer.core.executors import AbstractEntrypointExecutor
+from pgqueuer.domain.errors import RetryRequested
+from pgqueuer.domain.models import Context, Job, TracebackRecord
+from pgqueuer.queries import Queries
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[UUID, dict[str, Any]], Awaitable[None]]
+"""Given the tenant and the payload. Must be idempotent, and must let itself be cancelled."""
+GiveUpHook = Callable[[UUID, dict[str, Any], str], Awaitable[None]]
+"""Given the tenant, the payload and the reason, once no further attempt will be made."""
+
+MAX_CRASHES = 3
+CANCEL_SECONDS = 5.0
+
+
+class GiveUp(Exception):
+    """Raised by a handler when trying again cannot help. The message is the reason."""
+
+
+class WorkerStopping(RetryRequested):
+    """The attempt was cut short by the worker, not by the job: it goes back into the queue and counts for nothing."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often, and after how long, a failed job is tried again."""
+
+    attempts: int = 8
+    first_delay: timedelta = timedelta(seconds=2)
+    factor: float = 3.0
+    longest_delay: timedelta = timedelta(minutes=15)
+
+    def delay(self, failures: int) -> timedelta:
+        """The pause after the `failures`th failure (from 1): exponential, bounded, with a fifth of it left to chance."""
+        exponential = self.first_delay * self.factor ** min(failures - 1, 30)
+        return min(exponential, self.longest_delay) * random.uniform(0.8, 1.0)  # noqa: S311
+
+
+@dataclass
+class Work:
+    """The handlers that run in this process right now, so that they can be ended."""
+
+    limit: timedelta
+    """The longest that one handler may run."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by a job during whose last attempt the process died: suspects run one at a time, so that the guilty one
+    cannot take the others' attempts with it."""
+    ending: bool = False
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in a task of its own, for at most `limit`. Raises TimeoutError, what `work` raised, or CancelledError."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self.limit.total_seconds())
+            if not done:
+                await self._end(task)
+                raise TimeoutError(f"It took longer than {self.limit}.")
+            task.result()
+        except asyncio.CancelledError:
+            await self._end(task)
+            raise
+        finally:
+            self.tasks.discard(task)
+
+    def cancel(self) -> None:
+        """End every handler, and say so: their jobs go back into the queue."""
+        self.ending = True
+        for task in self.tasks:
+            task.cancel()
+
+    @staticmethod
+    async def _end(task: asyncio.Task[None]) -> None:
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+
+
+_START = """
+    update jobs.pgqueuer set dedupe_key = null, headers = jsonb_set(headers, '{starts}', to_jsonb($3::int))
+    where id = $1 and queue_manager_id = $2 and status = 'picked' returning id"""
+
+
+@dataclass
+class Attempt(AbstractEntrypointExecutor):
+    """Runs the handler of one kind of job."""
+
+    pool: asyncpg.Pool
+    work: Work
+    policy: RetryPolicy
+    handler: Handler
+    on_give_up: GiveUpHook | None
+
+    async def execute(self, job: Job, context: Context) -> None:  # noqa: ARG002
+        """Return when done; raise RetryRequested to try again, anything else to hold the job as failed."""
+        headers = job.headers or {}
+        tenant_id, payload = UUID(str(headers["tenant"])), json.loads(job.payload or b"{}")
+        starts = headers.get("starts")
+        crashes = starts if isinstance(starts, int) else 0
+        if crashes >= MAX_CRASHES:
+            await self._give_up(tenant_id, payload, f"The worker died {crashes} times while it worked on this.")
+        try:
+            async with AsyncExitStack() as stack:
+                if crashes:
+                    await stack.enter_async_context(self.work.suspects)
+                if await self.pool.fetchval(_START, job.id, job.queue_manager_id, crashes + 1) is None:
+                    raise WorkerStopping(reason="Another worker has taken the job over.")
+                await self.work.run(self._handle(tenant_id, payload))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            if self.work.ending:
+                raise WorkerStopping(reason="The worker stopped.") from None
+            await self._failed(job, tenant_id, payload, "It was cancelled from within.")
+        except RetryRequested:
+            raise
+        except GiveUp as error:
+            await self._give_up(tenant_id, payload, str(error))
+        except Exception as error:
+            await self._failed(job, tenant_id, payload, f"{type(error).__name__}: {error}")
+
+    async def _failed(self, job: Job, tenant_id: UUID, payload: dict[str, Any], reason: str) -> None:
+        if job.attempts + 1 >= self.policy.attempts:
+            await self._give_up(tenant_id, payload, reason)
+        raise RetryRequested(self.policy.delay(job.attempts + 1), reason)
+
+    async def _handle(self, tenant_id: UUID, payload: dict[str, Any]) -> None:
+        await self.handler(tenant_id, payload)
+
+    async def _give_up(self, tenant_id: UUID, payload: dict[str, Any], reason: str) -> None:
+        if self.on_give_up is not None:
+            try:
+                await self.on_give_up(tenant_id, payload, reason)
+            except Exception:
+                log.exception("telling of a job that was given up failed")
+        raise GiveUp(reason)
+
+
+_RETRY = """
+    with retried as (
+        update jobs.pgqueuer
+        set status = 'queued', execute_after = now() + $3::interval, attempts = attempts + $4, updated = now(),
+            queue_manager_id = null, headers = headers - 'starts'
+        where id = $1 and queue_manager_id = $2 and status = 'picked'
+        returning id, entrypoint, priority
+    )
+    insert into jobs.pgqueuer_log (job_id, status, entrypoint, priority, traceback)
+    select id, 'queued', entrypoint, priority, $5::jsonb from retried"""
+
+
+class FencedQueries(Queries):
+    """pgqueuer's queries, where a retry touches only a job that is still this worker's."""
+
+    async def retry_job(self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None) -> None:
+        """Put the job back. If the database cannot be reached, its heartbeat goes stale and someone picks it up."""
+        record = traceback_record.model_dump_json() if traceback_record else None
+        counts = 0 if traceback_record and traceback_record.exception_type == WorkerStopping.__name__ else 1
+        try:
+            await self.driver.execute(_RETRY, job.id, job.queue_manager_id, delay, counts, record)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            # Raised further, it would be taken for the job's own, final failure.
+            log.warning("job %s could not be put back; it will be picked up when its heartbeat is stale", job.id)
