@@ -18,7 +18,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-import stonechat
 from stonechat.db import embedded_binaries
 from stonechat.db.embedded import EmbeddedPostgres, PostgresAddress
 from stonechat.db.embedded_binaries import Installation, account_for, find_installation, make_executable_for
@@ -37,7 +36,7 @@ with EmbeddedPostgres(Path(sys.argv[1])) as address:
 
 def another_process(root: Path) -> subprocess.Popen[str]:
     """A process that uses the server until its standard input is closed."""
-    environment = os.environ | {"PYTHONPATH": str(Path(stonechat.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
         [sys.executable, "-c", USER_OF_ITS_OWN, str(root)],
         stdin=subprocess.PIPE,
