@@ -19,7 +19,7 @@ QUICK = RetryPolicy(attempts=3, first_delay=timedelta(milliseconds=50), longest_
 @asynccontextmanager
 async def running(url: str, handlers: Mapping[str, Handler], **options: Any) -> AsyncIterator[JobRunner]:
     """A started runner, stopped at the end."""
-    options = {"policy": QUICK, "heartbeat": timedelta(seconds=2)} | options
+    options = {"policy": QUICK, "heartbeat": timedelta(seconds=2), "poll": timedelta(seconds=0.2)} | options
     runner = JobRunner(url, handlers, **options)
     task = asyncio.create_task(runner.run())
     try:
