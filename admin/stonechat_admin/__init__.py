@@ -1,1 +1,1 @@
-"""The console: server-rendered pages over the same service verbs as the API."""
+"""The console, where a tenant's people shape their agents. It has no pages yet: use `/api/v1` and the command line."""
