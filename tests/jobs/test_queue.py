@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.db.session import Database
 from stonechat.jobs import enqueue, pending_count
@@ -34,10 +35,14 @@ async def test_no_job_remains_of_a_transaction_that_failed(
     database: Database, test_database: TestDatabase, tenant_id: UUID, kind: str
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with database.tenant(tenant_id) as session:
-            await enqueue(session, tenant_id, kind, {})
-            raise ZeroDivisionError
+        await _enqueue_and_fail(database.tenant(tenant_id), tenant_id, kind)
     assert await jobs_of(test_database.admin_url, kind) == []
+
+
+async def _enqueue_and_fail(opening: AbstractAsyncContextManager[AsyncSession], tenant_id: UUID, kind: str) -> None:
+    async with opening as session:
+        await enqueue(session, tenant_id, kind, {})
+        raise ZeroDivisionError
 
 
 async def test_the_same_holds_where_the_job_is_the_first_thing_a_session_does(
@@ -45,9 +50,7 @@ async def test_the_same_holds_where_the_job_is_the_first_thing_a_session_does(
 ) -> None:
     """A session without a tenant sends nothing before its first statement, not even BEGIN."""
     with pytest.raises(ZeroDivisionError):
-        async with database.directory() as session:
-            await enqueue(session, tenant_id, kind, {})
-            raise ZeroDivisionError
+        await _enqueue_and_fail(database.directory(), tenant_id, kind)
     assert await jobs_of(test_database.admin_url, kind) == []
 
 

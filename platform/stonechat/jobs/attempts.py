@@ -53,8 +53,8 @@ class RetryPolicy:
 
     def delay(self, failures: int) -> timedelta:
         """The pause after the `failures`th failure (from 1): exponential, bounded, with a fifth of it left to chance."""
-        exponential = self.first_delay * self.factor ** min(failures - 1, 30)
-        return min(exponential, self.longest_delay) * random.uniform(0.8, 1.0)  # noqa: S311
+        seconds = self.first_delay.total_seconds() * self.factor ** min(failures - 1, 30)
+        return timedelta(seconds=min(seconds, self.longest_delay.total_seconds()) * random.uniform(0.8, 1.0))  # noqa: S311
 
 
 @dataclass

@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 ScheduledWork = Callable[[], Awaitable[None]]
 
-POLL = timedelta(seconds=5)
-"""How long a lost notification can delay a job, and how often jobs of dead workers are looked for."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10.0
 CONNECTIONS = 4
 
@@ -37,7 +35,8 @@ class JobRunner:
 
     `url` is the direct address of the database, past any transaction pooler, because this listens. A schedule runs in
     one worker at a time, however many there are; a cron expression names it, so two may not share one. `heartbeat` is
-    how long a worker may be silent before another takes its jobs over.
+    how long a worker may be silent before another takes its jobs over; `poll` how often such jobs, and ones whose
+    notification was lost, are looked for.
     """
 
     def __init__(
@@ -51,6 +50,7 @@ class JobRunner:
         policy: RetryPolicy | None = None,
         job_limit: timedelta = timedelta(minutes=30),
         heartbeat: timedelta = timedelta(seconds=10),
+        poll: timedelta = timedelta(seconds=5),
     ) -> None:
         parsed = make_url(url)
         self._login = parsed.username
@@ -62,6 +62,7 @@ class JobRunner:
         self._concurrency = max(2, concurrency)
         self._job_limit = job_limit
         self._heartbeat = heartbeat
+        self._poll = poll
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._started = False
@@ -108,7 +109,7 @@ class JobRunner:
             queuer = self._queuer(pool, driver, work)
             running = asyncio.create_task(
                 queuer.run(
-                    dequeue_timeout=POLL,
+                    dequeue_timeout=self._poll,
                     batch_size=self._concurrency // 2,
                     max_concurrent_tasks=self._concurrency,
                     shutdown_on_listener_failure=True,
