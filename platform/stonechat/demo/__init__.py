@@ -1,0 +1,1 @@
+"""Two tenants to look at: a shop with policies, and Stonechat's own documentation."""
