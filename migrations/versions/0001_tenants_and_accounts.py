@@ -67,15 +67,25 @@ def _directory() -> None:
         create table directory_domain_keys (
             public_key text primary key,
             tenant_id uuid not null,
-            domain_key_id text not null
+            domain_key_id text not null,
+            origins text[] not null default '{}'
         )""")
+    op.execute("create index directory_domain_keys_origins_idx on directory_domain_keys using gin (origins)")
     op.execute("""
         create table directory_memberships (
             person_id text not null references people on delete cascade,
             tenant_id uuid not null,
             primary key (person_id, tenant_id)
         )""")
-    for table in ("people", "directory_api_keys", "directory_domain_keys", "directory_memberships"):
+    op.execute("""
+        create table setup_tokens (
+            token_hash bytea primary key check (length(token_hash) = 32),
+            person_id text not null references people on delete cascade,
+            expires_at timestamptz not null,
+            used_at timestamptz
+        )""")
+    tables = ("people", "directory_api_keys", "directory_domain_keys", "directory_memberships", "setup_tokens")
+    for table in tables:
         grant_directory_table(op, table)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ForeignKey, Index, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -22,6 +22,7 @@ DIRECTORY_TABLES = frozenset(
         "directory_memberships",
         "directory_api_keys",
         "directory_domain_keys",
+        "setup_tokens",
         "stonechat_partitioned",
         "alembic_version",
     }
@@ -35,8 +36,8 @@ class Person(Base):
     __tablename__ = "people"
 
     person_id: Mapped[str] = mapped_column(primary_key=True)
-    email: Mapped[str]
-    """Lower-cased; unique."""
+    email: Mapped[str] = mapped_column(unique=True)
+    """Lower-cased."""
     name: Mapped[str]
     password_hash: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -62,19 +63,38 @@ class DirectoryApiKey(Base):
 
 
 class DirectoryDomainKey(Base):
-    """Public domain key (`pk_…`) → tenant."""
+    """Public domain key (`pk_…`) → tenant. The origins are public too, in the frame's headers: see `is_listed_origin`."""
 
     __tablename__ = "directory_domain_keys"
+    __table_args__ = (Index("directory_domain_keys_origins_idx", "origins", postgresql_using="gin"),)
 
     public_key: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID]
     domain_key_id: Mapped[str]
+    origins: Mapped[list[str]] = mapped_column(server_default="{}")
+
+
+class SetupToken(Base):
+    """SHA-256 of a one-time link → the person whose password it sets."""
+
+    __tablename__ = "setup_tokens"
+
+    token_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    person_id: Mapped[str]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
 
 
 async def tenant_of_domain_key(session: AsyncSession, public_key: str) -> tuple[UUID, str] | None:
     """The tenant and the domain key's id, or None."""
     row = await session.get(DirectoryDomainKey, public_key)
     return (row.tenant_id, row.domain_key_id) if row else None
+
+
+async def is_listed_origin(session: AsyncSession, patterns: list[str]) -> bool:
+    """Whether any tenant's domain key lists one of these: a CORS preflight names no key, and grants nothing."""
+    listed = select(DirectoryDomainKey.public_key).where(DirectoryDomainKey.origins.overlap(patterns)).limit(1)
+    return await session.scalar(listed) is not None
 
 
 async def tenant_of_api_key(session: AsyncSession, secret_hash: bytes) -> tuple[UUID, str] | None:

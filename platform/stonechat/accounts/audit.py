@@ -1,0 +1,98 @@
+"""The audit log: who did what, in the same transaction as what was done. Entries are added, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from sqlalchemy import select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock, ids
+from stonechat.accounts.actor import Actor
+from stonechat.accounts.models import AuditEntry
+from stonechat.errors import InvalidCursor, InvalidInput
+from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
+
+
+class AuditView(BaseModel):
+    """One entry, as its tenant sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    occurred_at: AwareDatetime
+    actor_kind: str
+    actor_id: str | None
+    action: str
+    subject_id: str | None
+    detail: dict[str, Any]
+
+
+async def record_audit(
+    session: AsyncSession,
+    actor: Actor,
+    action: str,
+    *,
+    subject_id: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Note that `actor` did `action` (`<noun>.<verb>`) to `subject_id`. `detail` is JSON and holds no secrets."""
+    session.add(
+        AuditEntry(
+            tenant_id=actor.tenant_id,
+            occurred_at=clock.now(),
+            audit_id=ids.new_id("aud"),
+            actor_kind=actor.kind,
+            actor_id=actor.id,
+            action=action,
+            subject_id=subject_id,
+            detail=dict(detail or {}),
+        )
+    )
+    await session.flush()
+
+
+async def list_audit(
+    session: AsyncSession, actor: Actor, *, limit: int = 50, cursor: str | None = None
+) -> Page[AuditView]:
+    """The tenant's log, newest first."""
+    actor.require("admin")
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"`limit` is a number from 1 to {MAX_PAGE}.")
+    key = (AuditEntry.occurred_at, AuditEntry.audit_id)
+    chosen = select(AuditEntry).where(AuditEntry.tenant_id == actor.tenant_id)
+    if cursor is not None:
+        chosen = chosen.where(tuple_(*key) < tuple_(*_position(cursor)))
+    rows = list(await session.scalars(chosen.order_by(*(column.desc() for column in key)).limit(limit + 1)))
+    page = rows[:limit]
+    last = page[-1] if len(rows) > limit else None
+    return Page(
+        data=[_view(row) for row in page],
+        next_cursor=encode_cursor(last.occurred_at.isoformat(), last.audit_id) if last else None,
+    )
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
+    moment, audit_id = decode_cursor(cursor, str, str)
+    try:
+        occurred_at = datetime.fromisoformat(moment)
+    except ValueError:
+        raise InvalidCursor from None
+    if occurred_at.tzinfo is None:
+        raise InvalidCursor
+    return occurred_at, audit_id
+
+
+def _view(row: AuditEntry) -> AuditView:
+    return AuditView(
+        id=row.audit_id,
+        occurred_at=row.occurred_at,
+        actor_kind=row.actor_kind,
+        actor_id=row.actor_id,
+        action=row.action,
+        subject_id=row.subject_id,
+        detail=row.detail,
+    )
