@@ -88,15 +88,16 @@ widget-check: widget
 contract: $(VENV)/.dev
 	@$(BIN)/stonechat openapi --check
 
-# The advisory service may be out of reach; then nothing is known, and nothing is claimed.
+# The advisory service may be out of reach, or a mirror may not carry it; then nothing is known, and nothing is claimed.
 # CVE-2026-85394 (python-jose takes a DER public key for an HMAC secret): identity/jose.py, its only importer, pins one
 # algorithm to each issuer and refuses PEM and DER as HMAC keys; tests/identity has the attack.
 AUDIT_IGNORED := CVE-2026-85394
 .PHONY: audit
 audit: $(VENV)/.dev
 	@if $(BIN)/pip-audit --requirement requirements-dev.lock --disable-pip --progress-spinner off \
-	  $(AUDIT_IGNORED:%=--ignore-vuln %) >$(VENV)/audit.log 2>&1; then echo "No known vulnerabilities."; \
-	elif grep -qE 'ConnectionError|ConnectTimeout|ReadTimeout|ServiceError|Could not connect|timed out' $(VENV)/audit.log; \
+	  $(AUDIT_IGNORED:%=--ignore-vuln %) >$(VENV)/audit.log 2>&1; then \
+	  echo "No known vulnerabilities; $$(grep -c 'could not be audited' $(VENV)/audit.log) packages could not be audited."; \
+	elif grep -qE '(ConnectionError|ConnectTimeout|ReadTimeout|Timeout|SSLError|HTTPError)\b' $(VENV)/audit.log; \
 	then echo "Not audited: the advisory service cannot be reached."; \
 	else cat $(VENV)/audit.log; exit 1; fi
 
@@ -126,6 +127,10 @@ lock: $(VENV)/.uv ## Resolve the dependencies anew (ARGS=--upgrade for newer one
 	  lock pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock; \
 	  lock --group node --output-file requirements-node.lock
 	@! grep -n '://' requirements*.lock
+
+.PHONY: secrets
+secrets: ## Make the secrets that docker-compose.yml reads, those that are missing
+	@docker/make-secrets.sh
 
 .PHONY: clean
 clean: ## Remove what was installed and built, but no data
