@@ -28,6 +28,7 @@ def upgrade() -> None:
             document_id text not null,
             source_id text,
             title text not null check (length(title) between 1 and 500),
+            title_given boolean not null default false,
             url text,
             filename text,
             media_type text not null,
@@ -44,7 +45,7 @@ def upgrade() -> None:
             ready_at timestamptz,
             deleted_at timestamptz,
             primary key (tenant_id, document_id),
-            foreign key (tenant_id, source_id) references sources on delete cascade
+            foreign key (tenant_id, source_id) references sources on delete set null (source_id)
         )""")
     op.execute("create index documents_status_idx on documents (tenant_id, status, document_id)")
     op.execute("""
@@ -69,6 +70,7 @@ def upgrade() -> None:
         create table knowledge_indexes (
             tenant_id uuid primary key references tenants on delete cascade,
             generation int not null default 1,
+            languages text[] not null default '{}',
             layout text not null default 'per_tenant' check (layout in ('per_tenant', 'shared')),
             updated_at timestamptz not null default now()
         )""")

@@ -6,12 +6,15 @@
       Forbidden             403   OriginNotAllowed, ScopeMissing, RoleTooLow, TargetNotAllowed
       NotFound              404   UnknownDomainKey
       MethodNotAllowed      405
-      Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict
+      Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
+                              WrongItem, NotOffered
       PayloadTooLarge       413
       UnsupportedMediaType  415
-      InvalidInput          422   DocumentUnreadable, ModelUnknown
+      InvalidInput          422   DocumentUnreadable, ModelUnknown, SourceTypeNotSupported
+        DocumentUnreadable        DocumentEmpty, DocumentEncrypted, DocumentWithoutText, DocumentTooDemanding
       TooManyRequests       429   RateLimited, TooManyConcurrent
-      Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed
+      Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed,
+                              AnswerTooLong
       SecretUnreadable      500
 
 An error names a fact, carries an HTTP status and a stable `code` (the machine's word, listed in docs/errors.md), and says
@@ -141,6 +144,18 @@ class EditConflict(Conflict):
     code, title = "edit_conflict", "Someone else changed this in the meantime"
 
 
+class WrongItem(Conflict, ValueError):
+    """A ValueError too, which is what the ChatKit SDK raises for it."""
+
+    code, title = "wrong_item", "This cannot be done with that item of the conversation"
+
+
+class NotOffered(Conflict, RuntimeError):
+    """A RuntimeError too, which is what the ChatKit SDK raises for it."""
+
+    code, title = "not_offered", "This assistant does not offer that"
+
+
 class IdempotencyKeyReused(Conflict):
     code, title = "idempotency_key_reused", "This Idempotency-Key was used before with a different request"
 
@@ -161,6 +176,26 @@ class InvalidInput(StonechatError):
 
 class DocumentUnreadable(InvalidInput):
     code, title = "document_unreadable", "No text could be read from this document"
+
+
+class DocumentEmpty(DocumentUnreadable):
+    code, title = "document_empty", "This document is empty"
+
+
+class DocumentEncrypted(DocumentUnreadable):
+    code, title = "document_encrypted", "This document is protected by a password"
+
+
+class DocumentWithoutText(DocumentUnreadable):
+    code, title = "document_without_text", "This document holds no text"
+
+
+class DocumentTooDemanding(DocumentUnreadable):
+    code, title = "document_too_demanding", "Reading this document took more time or memory than we allow"
+
+
+class SourceTypeNotSupported(InvalidInput):
+    code, title = "source_type_not_supported", "This type of source cannot be added yet"
 
 
 class ModelUnknown(InvalidInput):
@@ -193,6 +228,10 @@ class UpstreamTimedOut(Unavailable):
 
 class EmbeddedPostgresFailed(Unavailable):
     code, title = "embedded_postgres_failed", "The embedded Postgres cannot be used"
+
+
+class AnswerTooLong(Unavailable):
+    code, title = "answer_too_long", "The answer grew too long and was cut off"
 
 
 class SecretUnreadable(StonechatError):

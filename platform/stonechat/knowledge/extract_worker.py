@@ -1,0 +1,78 @@
+"""The child process that reads one document: bytes on standard input, one JSON object on standard output.
+
+    python -m stonechat.knowledge.extract_worker read|probe MEDIA_TYPE
+
+It limits itself before it looks at the bytes. Whatever goes wrong inside is the document's fault and is answered as
+such; if even that fails, the parent sees an empty answer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from stonechat.errors import DocumentTooDemanding, DocumentUnreadable
+from stonechat.knowledge.chunk import MINIMUM, cut
+from stonechat.knowledge.extract import extractor_for
+from stonechat.knowledge.language import detect_language
+from stonechat.knowledge.media import MediaType
+
+MEMORY_BYTES = 1024 * 1024 * 1024
+CPU_SECONDS = 60
+MAX_INPUT = 64 * 1024 * 1024
+
+
+def limit_myself(*, memory: int = MEMORY_BYTES, cpu: int = CPU_SECONDS) -> None:
+    """Bound this process. Where the system has no such limits (Windows), the parent's clock is the only one."""
+    try:
+        import resource
+    except ImportError:
+        return
+    for kind, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+    ):
+        _, hard = resource.getrlimit(kind)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def answer(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
+    """What the parent is told."""
+    try:
+        if task == "probe":
+            from stonechat.knowledge.extract_pdf import open_pdf
+
+            open_pdf(data)
+            return {}
+        document = extractor_for(media_type)(data)
+        pieces = cut(document, minimum=0 if media_type is MediaType.FAQ else MINIMUM)
+        return {
+            "title": document.title,
+            "language": detect_language(document.text),
+            "characters": len(document.text),
+            "pieces": [asdict(piece) for piece in pieces],
+        }
+    except DocumentUnreadable as error:
+        return {"error": error.code, "detail": error.detail}
+    except MemoryError:
+        return {"error": DocumentTooDemanding.code, "detail": "Reading this document needs more memory than we allow."}
+    except Exception:
+        return {"error": DocumentUnreadable.code, "detail": "This document is damaged and cannot be read."}
+
+
+def main() -> None:
+    """Read, limit, answer."""
+    data = sys.stdin.buffer.read(MAX_INPUT)
+    limit_myself()
+    told = answer(sys.argv[1], MediaType(sys.argv[2]), data)
+    sys.stdout.buffer.write(json.dumps(told).encode())
+
+
+if __name__ == "__main__":
+    main()

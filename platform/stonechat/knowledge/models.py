@@ -1,0 +1,104 @@
+"""Sources, documents and chunks, as they stand in Postgres."""
+
+from __future__ import annotations
+
+import builtins
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, LargeBinary, UniqueConstraint, func
+from sqlalchemy import text as sql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from stonechat.db.tenancy import TenantRow
+
+SourceKind = Literal["upload", "text", "url", "sitemap", "faq"]
+DocumentStatus = Literal["pending", "processing", "ready", "failed"]
+
+
+class Source(TenantRow):
+    """Where documents come from. A file uploaded by itself has none."""
+
+    __tablename__ = "sources"
+
+    source_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+    settings: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    synced_at: Mapped[datetime | None]
+
+
+class Document(TenantRow):
+    """One document. Its original bytes are in the file store, its passages in `chunks`."""
+
+    __tablename__ = "documents"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "source_id"],
+            ["sources.tenant_id", "sources.source_id"],
+            ondelete="SET NULL (source_id)",
+        ),
+        Index("documents_status_idx", "tenant_id", "status", "document_id"),
+    )
+
+    document_id: Mapped[str] = mapped_column(primary_key=True)
+    source_id: Mapped[str | None]
+    title: Mapped[str]
+    title_given: Mapped[bool] = mapped_column(server_default=sql("false"))
+    """Whether a person chose the title; otherwise reading the document may improve it."""
+    url: Mapped[str | None]
+    """Where a citation leads."""
+    filename: Mapped[str | None]
+    media_type: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[builtins.bytes] = mapped_column(LargeBinary)
+    status: Mapped[str] = mapped_column(server_default=sql("'pending'"))
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    """Why it failed, in a sentence for people."""
+    version: Mapped[int] = mapped_column(server_default=sql("0"))
+    """The version of the passages that answer; 0 before the first. Passages of other versions never answer."""
+    chunks: Mapped[int] = mapped_column(server_default=sql("0"))
+    language: Mapped[str | None]
+    """ISO 639-1, as detected."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """Set first of all when a document is deleted: from then on it is not found and never answers."""
+
+
+class Chunk(TenantRow):
+    """A passage: `text` is exactly `extracted[start_offset:end_offset]`."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "document_id", "version", "ordinal"),
+        ForeignKeyConstraint(
+            ["tenant_id", "document_id"], ["documents.tenant_id", "documents.document_id"], ondelete="CASCADE"
+        ),
+    )
+
+    chunk_id: Mapped[str] = mapped_column(primary_key=True)
+    document_id: Mapped[str]
+    version: Mapped[int]
+    ordinal: Mapped[int]
+    text: Mapped[str]
+    start_offset: Mapped[int]
+    end_offset: Mapped[int]
+    page: Mapped[int | None]
+    """Counted from 1; only for media that have pages."""
+    headings: Mapped[list[str]] = mapped_column(server_default=sql("'{}'"))
+    anchor: Mapped[str | None]
+
+
+class IndexState(TenantRow):
+    """What a search must know of a tenant's index: which generation is live, and which languages it holds."""
+
+    __tablename__ = "knowledge_indexes"
+
+    generation: Mapped[int] = mapped_column(server_default=sql("1"))
+    languages: Mapped[list[str]] = mapped_column(server_default=sql("'{}'"))
+    layout: Mapped[str] = mapped_column(server_default=sql("'per_tenant'"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

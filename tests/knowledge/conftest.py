@@ -1,0 +1,19 @@
+"""Fixtures of the knowledge room."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from stonechat.db.session import Database
+from stonechat.knowledge.deps import Knowledge
+from support.knowledge import scratch_knowledge
+
+
+@pytest.fixture
+async def knowledge(database: Database, tmp_path: Path) -> AsyncIterator[Knowledge]:
+    """The room over the test database, with an index and a file store of its own."""
+    async with scratch_knowledge(database, tmp_path) as room:
+        yield room
