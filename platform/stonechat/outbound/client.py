@@ -22,7 +22,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from stonechat.errors import TargetNotAllowed, UpstreamFailed, UpstreamTimedOut
+from stonechat.errors import InvalidInput, TargetNotAllowed, UpstreamFailed, UpstreamTimedOut
 from stonechat.outbound.addresses import IPNetwork
 from stonechat.outbound.policy import Policy, Resolver, system_resolver
 from stonechat.outbound.redirects import USER_AGENT, Hop
@@ -103,7 +103,7 @@ class OutboundClient:
             resolver=resolver or system_resolver, allowed_networks=allowed_networks, allowed_ports=allowed_ports
         )
         self._backend = backend or httpcore2.AnyIOBackend()
-        self._ssl_context = ssl_context or ssl.create_default_context()
+        self._ssl_context = ssl_context or httpcore2.default_ssl_context()
         # One pool for all: every URL is checked before it gets here, and no two origins share a connection.
         self._transport = self._guarded(max_bytes=CEILING_BYTES, allow_http=True, accept_encoding="gzip, deflate")
 
@@ -186,8 +186,8 @@ class OutboundClient:
         """A client for a vendor's SDK (`AsyncOpenAI(http_client=...)`) that talks to the origin of `base_url` only.
 
         Each has connections of its own; whoever asked for it closes it. Time limits are the SDK's, within
-        `transport.LONGEST`. What the guard refuses is raised as `TargetNotAllowed` through the SDK; the rest comes as
-        `httpx2` errors, which SDKs know.
+        `transport.LONGEST`. What the guard refuses (`TargetNotAllowed`, `PayloadTooLarge`, an answer that is compressed) is
+        raised through the SDK as it is; what the network does comes as `httpx2` errors, which SDKs know and retry.
         """
         target = self._policy.target(base_url, allow_http=allow_http)
         return httpx2.AsyncClient(
@@ -232,14 +232,17 @@ def _sentences(host: str) -> Iterator[None]:
     except (httpx2.TimeoutException, TimeoutError):
         raise UpstreamTimedOut(f"{host} did not answer in time.") from None
     except httpx2.ConnectError as error:
-        if isinstance(_root(error), ssl.SSLCertVerificationError):
+        if _came_from(error, ssl.SSLCertVerificationError):
             raise UpstreamFailed(f"The certificate of {host} is not valid for it.") from error
         raise UpstreamFailed(f"{host} could not be reached.") from error
+    except httpx2.LocalProtocolError as error:
+        raise InvalidInput("The request holds characters that cannot be sent.") from error
     except httpx2.RequestError as error:
         raise UpstreamFailed(f"{host} answered with something that is not proper HTTP.") from error
 
 
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    # By context, since the connection pool raises again `from None`.
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None
