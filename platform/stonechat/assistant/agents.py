@@ -14,9 +14,10 @@ from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
 from stonechat.assistant.models import Agent, AgentVersion
-from stonechat.errors import AgentNotPublished, Conflict, EditConflict, InvalidCursor, InvalidInput, NotFound
+from stonechat.errors import AgentNotPublished, Conflict, EditConflict, InvalidInput, NotFound
 from stonechat.providers.service import require_model
 from stonechat.settings import Settings
+from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
 
 MAX_AGENTS = 200
 """Per tenant, archived ones included."""
@@ -49,13 +50,6 @@ class AgentVersionView(BaseModel):
     published_at: AwareDatetime
 
 
-class AgentPage(BaseModel):
-    """Agents, newest first; `next_cursor` is None on the last page."""
-
-    data: list[AgentView]
-    next_cursor: str | None
-
-
 async def create_agent(session: AsyncSession, actor: Actor, *, config: Mapping[str, Any]) -> AgentView:
     """A new agent whose draft is `config`; nothing is published. Raises `InvalidInput`."""
     actor.require("write")
@@ -78,22 +72,21 @@ async def get_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -> Ag
 
 async def list_agents(
     session: AsyncSession, actor: Actor, *, limit: int = 20, cursor: str | None = None, archived: bool = False
-) -> AgentPage:
+) -> Page[AgentView]:
     """The tenant's agents, newest first, without the archived ones unless `archived`."""
     actor.require("read")
-    if not 1 <= limit <= 100:
-        raise InvalidInput("`limit` must be between 1 and 100.", errors=[{"field": "limit", "message": "1 to 100"}])
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"`limit` is a number from 1 to {MAX_PAGE}.")
     chosen = select(Agent).where(Agent.tenant_id == actor.tenant_id).order_by(Agent.agent_id.desc()).limit(limit + 1)
     if not archived:
         chosen = chosen.where(Agent.archived_at.is_(None))
     if cursor is not None:
-        if not cursor.startswith("agt_") or len(cursor) > ids.MAX_ID_LENGTH or not cursor.isascii():
-            raise InvalidCursor
-        chosen = chosen.where(Agent.agent_id < cursor)
+        (last,) = decode_cursor(cursor, str)
+        chosen = chosen.where(Agent.agent_id < last)
     agents = list(await session.scalars(chosen))
     more = len(agents) > limit
     page = agents[:limit]
-    return AgentPage(data=[_view(agent) for agent in page], next_cursor=page[-1].agent_id if more else None)
+    return Page(data=[_view(agent) for agent in page], next_cursor=encode_cursor(page[-1].agent_id) if more else None)
 
 
 async def patch_draft(

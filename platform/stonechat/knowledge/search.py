@@ -68,6 +68,13 @@ async def search(
     return passages
 
 
+async def recall(knowledge: Knowledge, tenant_id: UUID, chunk_ids: Sequence[str]) -> list[Passage]:
+    """The passages with these ids, in this order, as far as their documents still hold them. Their score is 0."""
+    hits = [Hit(document_id="", chunk_id=chunk_id, version=0, score=0.0) for chunk_id in chunk_ids[:MAX_LIMIT]]
+    async with knowledge.database.tenant(tenant_id) as session:
+        return await _living(session, tenant_id, hits)
+
+
 async def _living(session: AsyncSession, tenant_id: UUID, hits: Sequence[Hit]) -> list[Passage]:
     """The hits that Postgres vouches for, in their order, with their text."""
     chosen = (

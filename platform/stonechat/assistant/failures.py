@@ -1,0 +1,76 @@
+"""What a failed model call means to the visitor: an error with a calm sentence, and whether to try again.
+
+Visitors cannot mend a wrong key, so they are not told of it; `reason` and the log say what it was.
+"""
+
+from __future__ import annotations
+
+import json
+
+import httpx2
+import openai
+from agents.exceptions import MaxTurnsExceeded, ModelBehaviorError
+
+from stonechat.errors import StonechatError, UpstreamFailed, UpstreamTimedOut
+
+_BUSY = "The assistant is very busy right now. Please try again in a moment."
+_LATE = "The answer took too long. Please try again."
+_BROKEN_OFF = "The answer broke off. Please try again."
+_NOT_SET_UP = "The assistant cannot answer right now because of how it is set up. Its owner can see why."
+_REFUSED = "The assistant could not take this message. Try to put it differently."
+_MAX_CAUSES = 10
+
+
+def as_failure(error: BaseException) -> StonechatError | None:
+    """The public face of an error from a run, or None for what is our own mistake and must stay visible as such."""
+    for cause in _chain(error):
+        if isinstance(cause, StonechatError):
+            return cause
+    for cause in _chain(error):
+        failure = _from_vendor(cause)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, outermost first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and len(chain) < _MAX_CAUSES:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    return chain
+
+
+def _from_vendor(error: BaseException) -> StonechatError | None:  # noqa: PLR0911  one line a fact
+    match error:
+        case openai.APITimeoutError() | TimeoutError() | httpx2.TimeoutException():
+            return UpstreamTimedOut(_LATE, reason="timed_out", allow_retry=True)
+        case openai.AuthenticationError() | openai.PermissionDeniedError():
+            return UpstreamFailed(_NOT_SET_UP, reason="key_refused", allow_retry=False)
+        case openai.NotFoundError():
+            return UpstreamFailed(_NOT_SET_UP, reason="model_not_found", allow_retry=False)
+        case openai.RateLimitError():
+            exhausted = error.code == "insufficient_quota"
+            return UpstreamFailed(
+                _NOT_SET_UP if exhausted else _BUSY,
+                reason="quota_exhausted" if exhausted else "rate_limited",
+                allow_retry=not exhausted,
+            )
+        case openai.BadRequestError() | openai.UnprocessableEntityError():
+            return UpstreamFailed(_REFUSED, reason="request_refused", allow_retry=False)
+        case openai.APIStatusError():
+            # A redirect counts here too: it is not followed, and a key is not sent along.
+            broken = error.status_code >= 500
+            return UpstreamFailed(
+                _BUSY if broken else _NOT_SET_UP, reason=f"status_{error.status_code}", allow_retry=broken
+            )
+        case openai.APIConnectionError():
+            return UpstreamFailed(_BUSY, reason="unreachable", allow_retry=True)
+        case openai.APIError() | ModelBehaviorError() | httpx2.HTTPError() | json.JSONDecodeError():
+            return UpstreamFailed(_BROKEN_OFF, reason="bad_answer", allow_retry=True)
+        case MaxTurnsExceeded():
+            return UpstreamFailed(_BROKEN_OFF, reason="too_many_steps", allow_retry=True)
+        case _:
+            return None
