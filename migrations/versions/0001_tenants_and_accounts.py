@@ -137,9 +137,10 @@ def _accounts() -> None:
             tenant_id uuid not null references tenants on delete cascade,
             scope text not null,
             key text not null check (length(key) between 1 and 255),
-            request_hash bytea not null,
+            request_hash bytea not null check (length(request_hash) = 32),
             status int,
-            body bytea,
+            media_type text,
+            sealed_body bytea,
             created_at timestamptz not null default now(),
             primary key (tenant_id, scope, key)
         )""")
