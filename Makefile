@@ -87,11 +87,6 @@ widget-check: widget
 .PHONY: contract
 contract: $(VENV)/.dev
 	@$(BIN)/stonechat openapi --check
-	@$(BIN)/python tests/support/errors_page.py --check
-
-.PHONY: errors
-errors: $(VENV)/.dev ## Write docs/errors.md from the error classes
-	@$(BIN)/python tests/support/errors_page.py
 
 # The advisory service may be out of reach, or a mirror may not carry it; then nothing is known, and nothing is claimed.
 # CVE-2026-85394 (python-jose takes a DER public key for an HMAC secret): identity/jose.py, its only importer, pins one

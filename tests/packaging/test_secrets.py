@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
+import asyncpg
+import pytest
 import yaml
+
+from stonechat.db import migrate
+from stonechat.db.embedded import EmbeddedPostgres, PostgresAddress
+from stonechat.db.embedded_binaries import find_installation
 
 ROOT = Path(__file__).parents[2]
 ENTRYPOINT = ROOT / "docker" / "entrypoint.sh"
@@ -61,3 +68,39 @@ def test_every_secret_of_the_compose_file_is_made_once_and_kept(tmp_path: Path) 
     assert len(set(before.values())) == len(before)
     subprocess.run(make, check=True, capture_output=True)
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
+
+
+async def test_the_web_login_becomes_the_applications_roles_and_no_other(tmp_path: Path) -> None:
+    """The container's script, run against an embedded server in the place of the container's."""
+    (tmp_path / "web_password").write_text("it's secret\n")
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    address = await asyncio.to_thread(server.acquire)
+    try:
+        await asyncio.to_thread(_run_init_script, address, tmp_path / "web_password")
+        await migrate.ensure_roles(address.url("postgres"))
+        url = address.url("postgres", user="stonechat_web", password="it's secret")
+        for role in ("stonechat_app", "stonechat_platform"):
+            connection = await asyncpg.connect(url, server_settings={"role": role})
+            assert await connection.fetchval("select current_user") == role
+            await connection.close()
+        for role in ("stonechat_owner", "postgres"):
+            with pytest.raises(asyncpg.PostgresError, match="permission denied to set role"):
+                await asyncpg.connect(url, server_settings={"role": role})
+    finally:
+        await asyncio.to_thread(server.release)
+
+
+def _run_init_script(address: PostgresAddress, password_file: Path) -> None:
+    subprocess.run(
+        ["sh", ROOT / "docker" / "postgres-init.sh"],
+        env={
+            "PATH": f"{find_installation(major=None).programs}:/usr/bin:/bin",
+            "PGHOST": address.host,
+            "PGPORT": str(address.port),
+            "PGPASSWORD": address.password,
+            "POSTGRES_USER": address.user,
+            "POSTGRES_DB": "postgres",
+            "WEB_PASSWORD_FILE": str(password_file),
+        },
+        check=True,
+    )
