@@ -76,9 +76,13 @@ async def test_the_web_login_becomes_the_applications_roles_and_no_other(tmp_pat
     server = EmbeddedPostgres(tmp_path / "postgres")
     address = await asyncio.to_thread(server.acquire)
     try:
+        connection = await asyncpg.connect(address.url("postgres"))
+        await connection.execute("create database stonechat")
+        await connection.close()
         await asyncio.to_thread(_run_init_script, address, tmp_path / "web_password")
-        await migrate.ensure_roles(address.url("postgres"))
-        url = address.url("postgres", user="stonechat_web", password="it's secret")
+        await migrate.ensure_roles(address.url())
+        assert await migrate.migrate(address.url()), "the migrations run as the owner that the script appointed"
+        url = address.url(user="stonechat_web", password="it's secret")
         for role in ("stonechat_app", "stonechat_platform"):
             connection = await asyncpg.connect(url, server_settings={"role": role})
             assert await connection.fetchval("select current_user") == role
@@ -99,7 +103,7 @@ def _run_init_script(address: PostgresAddress, password_file: Path) -> None:
             "PGPORT": str(address.port),
             "PGPASSWORD": address.password,
             "POSTGRES_USER": address.user,
-            "POSTGRES_DB": "postgres",
+            "POSTGRES_DB": "stonechat",
             "WEB_PASSWORD_FILE": str(password_file),
         },
         check=True,
