@@ -1,0 +1,305 @@
+/** Joins the conversation's state, the network and what is kept between visits. Knows nothing of the DOM. */
+import type { Api } from "../net/api.ts";
+import { Problem, SessionLapsed, Unreachable } from "../net/problem.ts";
+import { browserWorld, Run, type Outcome, type World } from "../net/run.ts";
+import type { Session } from "../net/session.ts";
+import type { Storage } from "../frame/storage.ts";
+import { isRecord, text as textOf, type Json } from "../shared/guards.ts";
+import { userMessage, type StreamEvent, type StreamingRequest } from "./protocol.ts";
+import { reduce, type Action } from "./reducer.ts";
+import { emptyState, type ChatState, type Entry, type Failure } from "./state.ts";
+
+export interface Outside {
+  changed(state: ChatState): void;
+  /** An answer came to its end. */
+  answered(): void;
+  effect(name: string, data: Json): void;
+  /** Only a new frame document can go on. `unsent` is what the visitor wanted to say. */
+  lapsed(unsent: string | null): void;
+}
+
+/** Kept between page loads: which thread, whose, and the run that was being written. */
+interface Kept {
+  readonly user: string;
+  readonly thread: string | null;
+  readonly run: string | null;
+}
+
+export class Chat {
+  state: ChatState = emptyState;
+  #run: Run | null = null;
+  #user = "";
+  #sent = 0;
+  #heard = false;
+  #started: Promise<void> | null = null;
+
+  constructor(
+    private readonly session: Session,
+    private readonly api: Api,
+    private readonly storage: Storage,
+    private readonly outside: Outside,
+    private readonly world: World = browserWorld,
+  ) {}
+
+  get busy(): boolean {
+    return this.state.phase !== "idle";
+  }
+
+  /** Find the conversation again, and the answer that was being written. Safe to call often; one start at a time. */
+  start(): Promise<void> {
+    this.#started ??= this.#start().catch((error: unknown) => {
+      this.#started = null;
+      this.#fail("history.failed", error, null);
+    });
+    return this.#started;
+  }
+
+  /** After a while out of sight: a session that lapsed is noticed before the visitor writes something. */
+  async wake(): Promise<void> {
+    try {
+      await this.session.token();
+    } catch (error) {
+      if (error instanceof SessionLapsed) this.outside.lapsed(null);
+    }
+  }
+
+  async #start(): Promise<void> {
+    if (this.state.history.phase === "failed" || this.#kept()) this.#dispatch({ type: "history.loading" });
+    this.#user = (await this.session.user()).id;
+    const kept = this.#kept();
+    if (!kept || kept.user !== this.#user) {
+      this.#dispatch({ type: "history.loaded", thread: null, page: { data: [], has_more: false, after: null } });
+      return;
+    }
+    if (kept.thread) await this.#load(kept.thread);
+    const { run: unfinished } = kept;
+    if (unfinished) void this.#follow((run) => run.follow(unfinished)).catch((error: unknown) => this.#fail("ended", error, null));
+  }
+
+  async #load(thread: string): Promise<void> {
+    try {
+      this.#dispatch({ type: "history.loaded", ...(await this.api.history(thread)) });
+    } catch (error) {
+      if (!(error instanceof Problem && error.status === 404)) throw error;
+      this.#forget(); // deleted, or no longer this visitor's
+    }
+  }
+
+  async loadEarlier(): Promise<void> {
+    const { thread, history } = this.state;
+    if (!thread || !history.earlier || history.phase === "loading") return;
+    this.#dispatch({ type: "history.loading" });
+    try {
+      this.#dispatch({ type: "history.earlier", page: await this.api.earlier(thread.id, history.earlier) });
+    } catch (error) {
+      this.#fail("history.failed", error, null);
+    }
+  }
+
+  async send(text: string): Promise<void> {
+    const said = text.trim();
+    if (!said || this.busy || this.state.history.phase === "loading") return;
+    const key = `local-${++this.#sent}`;
+    this.#dispatch({ type: "sent", key, text: said });
+    await this.start();
+    const { failure, history } = this.state;
+    if (history.phase === "failed" && failure) this.#dispatch({ type: "ended", how: "failed", failure });
+    else await this.#say(said);
+  }
+
+  /** Again: the message that was not sent, or the answer that went wrong. */
+  async retry(): Promise<void> {
+    if (this.busy) return;
+    if (this.state.history.phase === "failed") {
+      if (this.state.thread) return this.loadEarlier();
+      return this.start();
+    }
+    const last = this.state.entries.findLast(({ item }) => item.type === "user_message");
+    if (!last) return;
+    if (last.local) {
+      this.#dispatch({ type: "resent", key: last.key });
+      // The last attempt may have arrived though its answer did not.
+      if (!(await this.#arrived(last))) await this.#say(saidIn(last));
+      return;
+    }
+    await this.#again(last.item.id);
+  }
+
+  stop(): void {
+    if (!this.#run || !this.busy) return;
+    this.#dispatch({ type: "phase", phase: "stopping" });
+    this.#run.stop();
+  }
+
+  newConversation(): void {
+    this.#run?.leave();
+    this.#run = null;
+    this.#forget();
+  }
+
+  async identify(userToken: string | null): Promise<void> {
+    try {
+      const user = await this.session.identify(userToken);
+      if (user.id === this.#user) return;
+      this.#run?.leave();
+      this.#run = null;
+      this.#user = user.id;
+      this.#dispatch({ type: "cleared" });
+      this.#started = null;
+      await this.start();
+    } catch (error) {
+      this.#fail("history.failed", error, null);
+    }
+  }
+
+  // ── one exchange ──
+
+  async #say(text: string): Promise<void> {
+    const { thread } = this.state;
+    const input = userMessage(text);
+    const request: StreamingRequest = thread
+      ? { type: "threads.add_user_message", params: { thread_id: thread.id, input } }
+      : { type: "threads.create", params: { input } };
+    try {
+      await this.#follow((run) => run.ask(request));
+    } catch (error) {
+      if (thread && error instanceof Problem && error.status === 404) {
+        // The conversation was deleted in the meantime: the message opens a new one.
+        this.#dispatch({ type: "cleared" });
+        this.#keep({ thread: null, run: null });
+        this.#dispatch({ type: "sent", key: `local-${++this.#sent}`, text });
+        return this.#say(text);
+      }
+      this.#fail("ended", error, text);
+    }
+  }
+
+  async #again(itemId: string): Promise<void> {
+    const { thread } = this.state;
+    if (!thread) return;
+    this.#dispatch({ type: "retried", itemId });
+    try {
+      await this.#follow((run) =>
+        run.ask({ type: "threads.retry_after_item", params: { thread_id: thread.id, item_id: itemId } }),
+      );
+    } catch (error) {
+      this.#fail("ended", error, null);
+    }
+  }
+
+  async #arrived(entry: Entry): Promise<boolean> {
+    const { thread } = this.state;
+    if (!thread) return false;
+    try {
+      const { page } = await this.api.history(thread.id);
+      const newest = page.data.find(({ type }) => type === "user_message");
+      const known = this.state.entries.some(({ item }) => item.id === newest?.id);
+      if (!newest || known || newest.type !== "user_message") return false;
+      if (newest.content.map(({ text }) => text).join("") !== saidIn(entry)) return false;
+      this.#dispatch({ type: "ended", how: "done" });
+      this.#dispatch({ type: "history.loaded", thread: null, page });
+      if (page.data[0] === newest) await this.#again(newest.id);
+      return true;
+    } catch {
+      return false; // sending will say what is wrong
+    }
+  }
+
+  async #follow(begin: (run: Run) => Promise<Outcome>): Promise<void> {
+    this.#heard = false;
+    const run = new Run(
+      this.api,
+      {
+        started: (id) => this.#run === run && this.#keep({ run: id }),
+        event: (event) => this.#run === run && this.#hear(event),
+        link: (phase) => this.#run === run && this.state.phase !== "stopping" && this.#dispatch({ type: "phase", phase }),
+        isComplete: () => this.#heard && !this.state.entries.some(({ status }) => status === "streaming"),
+      },
+      this.world,
+    );
+    this.#run = run;
+    this.#dispatch({ type: "phase", phase: "sending" });
+    try {
+      const outcome = await begin(run);
+      if (this.#run !== run) return;
+      this.#keep({ run: null });
+      if (outcome === "gone" && this.state.thread) await this.#load(this.state.thread.id);
+      const lost = outcome === "lost";
+      this.#dispatch({
+        type: "ended",
+        how: lost ? "failed" : run.stopping ? "stopped" : "done",
+        ...(lost && { failure: ours("connection_lost", this.state.thread !== null) }),
+      });
+      if (!lost && !run.stopping) this.outside.answered();
+    } finally {
+      if (this.#run === run) this.#run = null;
+    }
+  }
+
+  #hear(event: StreamEvent): void {
+    if (event.type === "client_effect") this.outside.effect(event.name, event.data);
+    if (event.type === "error") this.#heard = true;
+    if (event.type === "thread.item.done" && event.item.type !== "user_message") this.#heard = true;
+    this.#dispatch({ type: "stream", event });
+    if (event.type === "thread.created") this.#keep({ thread: event.thread.id });
+  }
+
+  // ── state and storage ──
+
+  #dispatch(action: Action): void {
+    const next = reduce(this.state, action);
+    if (next === this.state) return;
+    this.state = next;
+    this.outside.changed(next);
+  }
+
+  #fail(where: "history.failed" | "ended", error: unknown, unsent: string | null): void {
+    if (error instanceof SessionLapsed) this.outside.lapsed(unsent);
+    const failure = failureOf(error);
+    if (where === "ended") this.#dispatch({ type: "ended", how: "failed", failure });
+    else this.#dispatch({ type: "history.failed", failure });
+  }
+
+  #kept(): Kept | null {
+    try {
+      const kept: unknown = JSON.parse(this.storage.get("conversation") ?? "null");
+      const user = isRecord(kept) ? textOf(kept.user) : null;
+      return user && isRecord(kept) ? { user, thread: textOf(kept.thread), run: textOf(kept.run) } : null;
+    } catch {
+      return null;
+    }
+  }
+
+  #keep(change: Partial<Kept>): void {
+    const kept = { thread: null, run: null, ...this.#kept(), user: this.#user, ...change };
+    this.storage.set("conversation", JSON.stringify(kept));
+  }
+
+  #forget(): void {
+    this.storage.remove("conversation");
+    this.#dispatch({ type: "cleared" });
+  }
+}
+
+const saidIn = ({ item }: Entry): string =>
+  item.type === "user_message" ? item.content.map(({ text }) => text).join("") : "";
+
+const ours = (code: string, allowRetry = true): Failure => ({ code, detail: null, status: null, retryAt: null, allowRetry });
+
+/** Refusals that asking again will not change. */
+const FINAL = new Set([400, 403, 404, 413, 415, 422]);
+
+export function failureOf(error: unknown, now = Date.now()): Failure {
+  if (error instanceof Problem) {
+    return {
+      code: error.code,
+      detail: error.detail,
+      status: error.status,
+      retryAt: error.retryAfter === null ? null : now + error.retryAfter,
+      allowRetry: !FINAL.has(error.status) && error.code !== "thread_locked" && error.code !== "agent_not_published",
+    };
+  }
+  if (error instanceof SessionLapsed) return ours("session_lapsed");
+  if (error instanceof Unreachable) return ours("unreachable");
+  return ours("unexpected");
+}

@@ -1,0 +1,18 @@
+/**
+ * `<script async src="https://HOST/embed.js" data-domain-key="pk_...">`
+ *
+ * A classic script: modules have no `document.currentScript`. It may run in <head>, twice, or again after
+ * `Stonechat('shutdown')`; while a widget lives, a second copy does nothing.
+ */
+import { start, type Api } from "./api.ts";
+import { optionsOf } from "./options.ts";
+
+declare global {
+  interface Window {
+    Stonechat?: Api;
+  }
+}
+
+const script = (document.currentScript ?? document.querySelector("script[data-domain-key]")) as HTMLScriptElement;
+
+if (!window.Stonechat?.live) window.Stonechat = start(optionsOf(script), window.Stonechat?.q ?? []);

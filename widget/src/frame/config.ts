@@ -1,0 +1,81 @@
+/** What the platform wrote into the document: whose chat this is and how it looks. */
+import { isColour } from "../shared/colour.ts";
+import { isRecord, isString, list, records, text, type Json } from "../shared/guards.ts";
+
+export interface Theme {
+  readonly accent: string;
+  readonly scheme: "auto" | "light" | "dark";
+  readonly radius: "none" | "small" | "medium" | "large";
+  readonly density: "compact" | "normal" | "spacious";
+}
+
+export interface Agent {
+  readonly name: string;
+  readonly greeting: string;
+  readonly prompts: readonly { readonly label: string; readonly prompt: string }[];
+  readonly disclaimer: string | null;
+  readonly placeholder: string | null;
+  readonly launcher: { readonly label: string; readonly position: "left" | "right" };
+}
+
+export interface Config {
+  readonly domainKey: string;
+  readonly ticket: string;
+  /** Origins that may hold this frame; `https://*.example.com` means every host below. */
+  readonly parents: readonly string[];
+  readonly agent: Agent | null;
+  readonly theme: Theme;
+  readonly error: { readonly code: string; readonly message: string | null } | null;
+}
+
+const oneOf = <T extends string>(value: unknown, options: readonly [T, ...T[]], otherwise: T): T =>
+  options.includes(value as T) ? (value as T) : otherwise;
+
+export function parseTheme(value: unknown): Theme {
+  const theme = isRecord(value) ? value : {};
+  return {
+    accent: isColour(theme.accent) ? theme.accent : "#1f6f5c",
+    scheme: oneOf(theme.scheme, ["auto", "light", "dark"], "auto"),
+    radius: oneOf(theme.radius, ["none", "small", "medium", "large"], "medium"),
+    density: oneOf(theme.density, ["compact", "normal", "spacious"], "normal"),
+  };
+}
+
+function parseAgent(value: Json): Agent {
+  const launcher = isRecord(value.launcher) ? value.launcher : {};
+  return {
+    name: text(value.name) || "Assistant",
+    greeting: text(value.greeting) ?? "",
+    prompts: records(value.prompts).flatMap(({ label, prompt }) =>
+      isString(prompt) && prompt ? [{ label: text(label) || prompt, prompt }] : [],
+    ),
+    disclaimer: text(value.disclaimer) || null,
+    placeholder: text(value.placeholder) || null,
+    launcher: {
+      label: (text(launcher.label) ?? "").slice(0, 80),
+      position: oneOf(launcher.position, ["right", "left"], "right"),
+    },
+  };
+}
+
+export function parseConfig(value: unknown): Config {
+  const config = isRecord(value) ? value : {};
+  const agent = isRecord(config.agent) ? config.agent : null;
+  const error = isRecord(config.error) ? config.error : null;
+  return {
+    domainKey: text(config.domain_key) ?? "",
+    ticket: text(config.ticket) ?? "",
+    parents: list(config.parents).filter(isString),
+    agent: agent && parseAgent(agent),
+    theme: parseTheme(agent?.theme),
+    error: error && { code: text(error.code) ?? "unexpected", message: text(error.message) },
+  };
+}
+
+export function readConfig(document: Document): Config {
+  try {
+    return parseConfig(JSON.parse(document.getElementById("stonechat-config")?.textContent ?? "null"));
+  } catch {
+    return parseConfig(null);
+  }
+}

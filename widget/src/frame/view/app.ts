@@ -1,0 +1,137 @@
+/** The whole frame: header, conversation, composer. Draws the state it is given, once a frame at most. */
+import { emptyState, type ChatState } from "../../chat/state.ts";
+import type { Locale } from "../../locale/index.ts";
+import type { Config } from "../config.ts";
+import { createComposer, type Composer } from "./composer.ts";
+import { h, icon, setText } from "./dom.ts";
+import { createLog } from "./log.ts";
+
+export interface AppEvents {
+  send(text: string): void;
+  stop(): void;
+  retry(): void;
+  earlier(): void;
+  restart(): void;
+  close(): void;
+  draft(text: string): void;
+}
+
+export interface App {
+  readonly composer: Composer;
+  readonly element: HTMLElement;
+  render(state: ChatState): void;
+}
+
+export interface AppOptions {
+  readonly config: Config;
+  readonly locale: Locale;
+  readonly closable: boolean;
+}
+
+const MAX_ANNOUNCED = 2_000;
+
+export function createApp({ config, locale, closable }: AppOptions, events: AppEvents): App {
+  const { agent, error } = config;
+  const name = agent?.name ?? "Chat";
+
+  const restart = h("button", { type: "button", class: "tool", "aria-label": locale.t("new_conversation"), title: locale.t("new_conversation") }, icon("compose"));
+  restart.onclick = () => {
+    events.restart();
+    composer.input.focus();
+  };
+  const close = h("button", { type: "button", class: "tool", "aria-label": locale.t("close"), title: locale.t("close") }, icon("close"));
+  close.onclick = () => events.close();
+  const header = h(
+    "header",
+    { class: "header" },
+    h("span", { class: "avatar", "aria-hidden": "true" }, ([...name.trim()][0] ?? "•").toUpperCase()),
+    h("div", { class: "who" }, h("h1", {}, name), agent && h("p", {}, locale.t("kind"))),
+    agent && restart,
+    closable && close,
+  );
+
+  const start = h("div", { class: "start" });
+  if (agent) {
+    const chips = agent.prompts.map(({ label, prompt }) => {
+      const chip = h("button", { type: "button", class: "chip" }, h("span", {}, label), icon("right"));
+      chip.onclick = () => {
+        composer.input.focus();
+        events.send(prompt);
+      };
+      return h("li", {}, chip);
+    });
+    start.append(
+      h("span", { class: "avatar large", "aria-hidden": "true" }, icon("spark")),
+      h("h2", { dir: "auto" }, agent.greeting || locale.t("greeting")),
+      chips.length ? h("ul", { class: "chips", role: "list", "aria-label": locale.t("suggestions") }, ...chips) : "",
+    );
+  } else {
+    const code = error?.code ?? "unexpected";
+    const text = locale.error(code) ?? error?.message ?? (locale.error("unexpected") as string);
+    start.append(h("span", { class: "avatar large quiet", "aria-hidden": "true" }, icon("alert")), h("h2", {}, text));
+    start.classList.add("unavailable");
+  }
+
+  const log = createLog({ locale, agentName: name }, start, events);
+  const composer = createComposer(locale, agent?.placeholder ?? null, {
+    send: (text) => events.send(text),
+    stop: () => events.stop(),
+    changed: (text) => events.draft(text),
+  });
+  const locked = h("p", { class: "locked", hidden: true });
+  const status = h("div", { class: "hidden", role: "status" });
+  const foot = h(
+    "footer",
+    { class: "footer" },
+    locked,
+    composer.element,
+    agent?.disclaimer ? h("p", { class: "disclaimer" }, agent.disclaimer) : "",
+  );
+  if (!agent) foot.hidden = true;
+  const element = h("main", { class: "app" }, header, log.element, foot, status);
+
+  let drawn: ChatState = emptyState;
+  let next: ChatState | null = null;
+  let first = true;
+
+  const draw = () => {
+    if (!next) return;
+    const state = next;
+    next = null;
+    const standing = state.thread?.status;
+    const closed = standing !== undefined && standing.type !== "active";
+    const busy = state.phase !== "idle";
+    log.update(state, first ? emptyState : drawn);
+    composer.update({
+      busy,
+      canStop: state.allowCancel && state.phase !== "stopping",
+      closed: closed || !agent,
+      loading: state.history.phase === "loading",
+    });
+    composer.element.hidden = closed;
+    locked.hidden = !closed;
+    if (closed) setText(locked, standing.reason ?? locale.t("locked"));
+    restart.disabled = !state.entries.length;
+    // Said once and whole: a screen reader cannot follow a text that grows.
+    if (drawn.phase !== "idle" && !busy) setText(status, announcement(state));
+    else if (drawn.phase === "idle" && busy) setText(status, "");
+    drawn = state;
+    first = false;
+  };
+
+  const announcement = ({ entries }: ChatState): string => {
+    const last = entries.at(-1)?.item;
+    if (last?.type !== "assistant_message") return "";
+    const text = last.content.map((part) => part.text).join("\n").slice(0, MAX_ANNOUNCED);
+    return locale.t("answer_ready", { name, text });
+  };
+
+  return {
+    composer,
+    element,
+    render(state) {
+      if (!next) requestAnimationFrame(draw);
+      next = state;
+    },
+  };
+}

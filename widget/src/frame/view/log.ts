@@ -1,0 +1,134 @@
+/** The conversation: entries in order, what is going on under them, and where the reader stands. */
+import type { ChatState, Entry, Notice } from "../../chat/state.ts";
+import { h, icon, setAttribute, setText } from "./dom.ts";
+import { failureCard } from "./failure.ts";
+import { itemView, type Context, type ItemView } from "./items.ts";
+import { MarkdownView } from "./markdown.ts";
+
+const NEAR = 96;
+
+export interface Log {
+  readonly element: HTMLElement;
+  update(state: ChatState, previous: ChatState): void;
+}
+
+export interface LogEvents {
+  retry(): void;
+  earlier(): void;
+}
+
+export function createLog(context: Context, start: HTMLElement, events: LogEvents): Log {
+  const { locale, agentName } = context;
+  const earlier = h("button", { type: "button", class: "link earlier" }, locale.t("earlier"));
+  earlier.onclick = () => events.earlier();
+  const list = h("div", { class: "entries" });
+  const activity = h("div", { class: "activity" });
+  const notices = h("div", { class: "notices" });
+  const failure = h("div", { class: "failures" });
+  const loading = h("div", { class: "skeleton" }, h("i"), h("i"), h("i"), h("span", { class: "hidden" }, locale.t("loading")));
+  const scroller = h(
+    "div",
+    { class: "log", role: "log", "aria-live": "off", "aria-label": locale.t("conversation"), tabindex: 0 },
+    start,
+    earlier,
+    loading,
+    list,
+    activity,
+    notices,
+    failure,
+  );
+  const latest = h("button", { type: "button", class: "latest", "aria-label": locale.t("latest"), hidden: true }, icon("down"));
+  const element = h("div", { class: "conversation" }, scroller, latest);
+  const views = new Map<string, { view: ItemView | null; entry: Entry }>();
+
+  const distance = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+  const toEnd = () => {
+    scroller.scrollTop = scroller.scrollHeight;
+  };
+  scroller.addEventListener("scroll", () => {
+    latest.hidden = distance() < NEAR;
+  }, { passive: true });
+  latest.onclick = () => {
+    toEnd();
+    scroller.focus();
+  };
+
+  const drawEntries = (entries: readonly Entry[]) => {
+    const keys = new Set(entries.map(({ key }) => key));
+    for (const [key, { view }] of views) {
+      if (keys.has(key)) continue;
+      view?.element.remove();
+      views.delete(key);
+    }
+    let after: Element | null = null;
+    for (const entry of entries) {
+      let known = views.get(entry.key);
+      if (!known || known.entry.item.type !== entry.item.type) {
+        known?.view?.element.remove();
+        known = { view: itemView(entry, context), entry };
+      } else if (known.entry !== entry) {
+        known.view?.update(entry);
+        known = { view: known.view, entry };
+      }
+      views.set(entry.key, known);
+      const drawn: HTMLElement | undefined = known.view?.element;
+      if (!drawn) continue;
+      const place: Element | null = after ? after.nextElementSibling : list.firstElementChild;
+      if (place !== drawn) list.insertBefore(drawn, place);
+      after = drawn;
+    }
+  };
+
+  const drawActivity = ({ phase, progress, entries }: ChatState) => {
+    const writing = entries.some(({ status, item }) => {
+      return status === "streaming" && item.type === "assistant_message" && item.content.some(({ text }) => text);
+    });
+    const text =
+      phase === "reconnecting" ? locale.t("reconnecting") : phase === "offline" ? locale.t("offline") : (progress?.text ?? "");
+    const waiting = phase !== "idle" && !writing && phase !== "stopping";
+    const wanted = text ? `text ${text}` : waiting ? "dots" : "";
+    if (activity.dataset.shows === wanted) return;
+    activity.dataset.shows = wanted;
+    activity.replaceChildren();
+    if (text) activity.append(h("span", { class: "spinner" }), h("span", { class: "shimmer" }, text));
+    else if (waiting) {
+      const dots = h("span", { class: "dots" }, h("i"), h("i"), h("i"));
+      activity.append(dots, h("span", { class: "hidden" }, locale.t("answering", { name: agentName })));
+    }
+  };
+
+  const noticeCard = ({ level, title, message }: Notice) => {
+    const body = h("div", { class: "prose" });
+    new MarkdownView(body).update(message, [], false);
+    return h("div", { class: `notice ${level}`, role: "status" }, title && h("strong", {}, title), body);
+  };
+
+  return {
+    element,
+    update(state, previous) {
+      const atEnd = distance() < NEAR;
+      const height = scroller.scrollHeight;
+      const isEmpty = !state.entries.length && state.history.phase !== "loading";
+      start.hidden = !isEmpty || state.history.phase === "failed";
+      loading.hidden = state.history.phase !== "loading" || state.entries.length > 0;
+      earlier.hidden = !state.history.earlier;
+      earlier.disabled = state.history.phase === "loading";
+      setText(earlier, state.history.phase === "loading" ? locale.t("loading") : locale.t("earlier"));
+      setAttribute(scroller, "aria-busy", state.phase !== "idle" || state.history.phase === "loading" ? "true" : "false");
+      if (state.entries !== previous.entries) drawEntries(state.entries);
+      drawActivity(state);
+      if (state.notices !== previous.notices) notices.replaceChildren(...state.notices.map(noticeCard));
+      if (state.failure !== previous.failure || state.phase !== previous.phase) {
+        const shown = state.failure && state.phase === "idle" ? state.failure : null;
+        failure.replaceChildren(
+          ...(shown ? [failureCard(shown, locale, state.history.phase === "failed", () => events.retry())] : []),
+        );
+      }
+      const sent = state.entries.at(-1)?.local && state.entries.length > previous.entries.length;
+      const grewAbove = state.entries.length > 0 && previous.entries.length > 0 && state.entries[0] !== previous.entries[0];
+      if (grewAbove && !atEnd) scroller.scrollTop += scroller.scrollHeight - height;
+      else if (atEnd || sent || !previous.entries.length) toEnd();
+      latest.hidden = distance() < NEAR;
+    },
+  };
+}

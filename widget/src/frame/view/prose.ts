@@ -1,0 +1,152 @@
+/**
+ * Markdown tokens to elements. What is not in this file cannot come out of it: HTML in the text is shown as text,
+ * links go to http(s) and mailto only, and nothing is loaded from anywhere. An image becomes a link, because its
+ * address can carry what the visitor said to a stranger.
+ */
+import type { Token, Tokens } from "marked";
+import type { Mark } from "../../chat/citations.ts";
+import { h } from "./dom.ts";
+
+/** Draws what belongs in a slot, by its number. */
+type Fill = (slot: number) => Node | undefined;
+
+export function drawTokens(tokens: readonly Token[], fill: Fill): DocumentFragment {
+  const fragment = document.createDocumentFragment();
+  fragment.append(...tokens.flatMap((token) => block(token, fill)));
+  return fragment;
+}
+
+function block(token: Token, fill: Fill): Node[] {
+  switch (token.type) {
+    case "space":
+    case "def":
+      return [];
+    case "code":
+      return [wide(h("pre", {}, h("code", {}, (token as Tokens.Code).text.replace(SLOT, ""))))];
+    case "heading":
+      // The agent's name is the page's h1 and the greeting its h2.
+      return [h(`h${Math.min((token as Tokens.Heading).depth + 2, 6) as 3 | 4 | 5 | 6}`, {}, ...inlines(token, fill))];
+    case "hr":
+      return [h("hr")];
+    case "blockquote":
+      return [h("blockquote", {}, drawTokens((token as Tokens.Blockquote).tokens, fill))];
+    case "list":
+      return [list(token as Tokens.List, fill)];
+    case "table":
+      return [wide(table(token as Tokens.Table, fill))];
+    case "paragraph":
+      return [h("p", {}, ...inlines(token, fill))];
+    case "html":
+      return [h("p", {}, ...slots(token.raw.trim(), fill))];
+    default:
+      return inline(token, fill); // a tight list's text
+  }
+}
+
+function list({ ordered, start, items }: Tokens.List, fill: Fill): HTMLElement {
+  const rows = items.map((item) => h("li", {}, ...item.tokens.flatMap((token) => block(token, fill))));
+  return ordered ? h("ol", { start: start === 1 ? null : start }, ...rows) : h("ul", {}, ...rows);
+}
+
+function table({ header, rows }: Tokens.Table, fill: Fill): HTMLElement {
+  const row = (cells: readonly Tokens.TableCell[], tag: "th" | "td") =>
+    h("tr", {}, ...cells.map((cell) => h(tag, { align: cell.align }, ...inlines(cell, fill))));
+  return h("table", {}, h("thead", {}, row(header, "th")), h("tbody", {}, ...rows.map((cells) => row(cells, "td"))));
+}
+
+/** Scrolls sideways, so the keyboard must reach it. */
+const wide = (content: HTMLElement): HTMLElement => h("div", { class: "wide", tabindex: 0 }, content);
+
+const inlines = (token: { tokens?: Token[] }, fill: Fill): Node[] =>
+  (token.tokens ?? []).flatMap((child) => inline(child, fill));
+
+function inline(token: Token, fill: Fill): Node[] {
+  switch (token.type) {
+    case "strong":
+    case "em":
+    case "del":
+      return [h(token.type, {}, ...inlines(token, fill))];
+    case "codespan":
+      return codespan(token as Tokens.Codespan, fill);
+    case "br":
+      return [h("br")];
+    case "link":
+      return link(token as Tokens.Link, inlines(token, fill));
+    case "image":
+      return link(token as Tokens.Image, slots((token as Tokens.Image).text || (token as Tokens.Image).href, fill));
+    case "checkbox":
+      return [new Text((token as Tokens.Checkbox).checked ? "☑ " : "☐ ")];
+    case "text":
+      return "tokens" in token && token.tokens ? inlines(token, fill) : slots(decoded((token as Tokens.Text).text), fill);
+    case "escape":
+      return slots((token as Tokens.Escape).text, fill);
+    default:
+      return slots(token.raw, fill); // HTML, and what marked may learn one day
+  }
+}
+
+function codespan({ text }: Tokens.Codespan, fill: Fill): Node[] {
+  const marks = slots(text, fill).filter((node) => node instanceof Element);
+  return [h("code", {}, text.replace(SLOT, "")), ...marks];
+}
+
+function link({ href }: { href: string }, content: Node[]): Node[] {
+  const address = safeAddress(href.replace(SLOT, ""));
+  if (!address) return content;
+  const isMark = (node: Node) => node instanceof Element && node.matches(".mark");
+  return [
+    h("a", { href: address, target: "_blank", rel: "noopener noreferrer nofollow" }, ...content.filter((node) => !isMark(node))),
+    ...content.filter(isMark), // a link cannot hold another
+  ];
+}
+
+/** The address in the browser's own reading of it, if it is one to follow; null otherwise. */
+export function safeAddress(href: string): string | null {
+  try {
+    const url = new URL(href);
+    return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : null;
+  } catch {
+    return null; // relative to what?
+  }
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00A0", hellip: "…", ndash: "–", mdash: "—", copy: "©",
+};
+
+const decoded = (text: string): string =>
+  text.replace(/&(?:#(\d{1,7})|#x([\da-f]{1,6})|([a-z]+));/gi, (whole, decimal?: string, hex?: string, name?: string) => {
+    if (name) return Object.hasOwn(ENTITIES, name) ? (ENTITIES[name] as string) : whole;
+    const point = parseInt(decimal ?? (hex as string), decimal ? 10 : 16);
+    return point > 0 && point <= 0x10ffff ? String.fromCodePoint(point) : "\uFFFD";
+  });
+
+// ── slots ──
+// A mark goes through Markdown as one private character between two brackets: punctuation, so that emphasis beside it
+// still opens and closes. The caller replaces private characters of the model's own first, so none can be forged.
+
+const FIRST_SLOT = 0xe100;
+const SLOT = /⸨([\uE100-\uF8FF])⸩/g;
+/** Lines that a mark would stop from being what they are: fences, rules, table rulers. */
+const STRUCTURAL = /^\s*(?:(`{3,}|~{3,}).*|[-=*_|:\s]+)$/;
+
+/** The source with a slot wherever a mark can stand; `start` is the source's own place in the text. */
+export function withSlots(source: string, start: number, marks: readonly Mark[]): string {
+  let result = source;
+  for (let slot = marks.length - 1; slot >= 0; slot--) {
+    let at = Math.min((marks[slot] as Mark).at - start, source.length);
+    while (at > 0 && /\s/.test(source[at - 1] as string)) at--;
+    const line = source.slice(source.lastIndexOf("\n", at - 1) + 1, at);
+    if (at === 0 || STRUCTURAL.test(line)) continue;
+    result = `${result.slice(0, at)}⸨${String.fromCharCode(FIRST_SLOT + slot)}⸩${result.slice(at)}`;
+  }
+  return result;
+}
+
+function slots(text: string, fill: Fill): Node[] {
+  return text.split(SLOT).flatMap((part, at) => {
+    if (at % 2 === 0) return part ? [new Text(part)] : [];
+    const drawn = fill(part.charCodeAt(0) - FIRST_SLOT);
+    return drawn ? [drawn] : [];
+  });
+}

@@ -1,0 +1,100 @@
+/** Requests with the session's token: a refused token is renewed once, and the request made again. */
+import { parseItems, parseThread } from "../chat/parse.ts";
+import type { Page, PlainRequest, StreamingRequest, Thread, ThreadItem } from "../chat/protocol.ts";
+import { isRecord } from "../shared/guards.ts";
+import { Problem, problemOf, Unreachable } from "./problem.ts";
+import type { Fetch, Session } from "./session.ts";
+
+const PAGE = 20;
+/** Hidden items are left out after paging, so a page may be empty though more follow. */
+const MAX_EMPTY_PAGES = 5;
+
+export interface Api {
+  ask(request: StreamingRequest, signal: AbortSignal): Promise<Response>;
+  resume(run: string, lastEventId: string, signal: AbortSignal): Promise<Response>;
+  cancel(run: string): Promise<void>;
+  history(thread: string): Promise<{ thread: Thread | null; page: Page<ThreadItem> }>;
+  earlier(thread: string, after: string): Promise<Page<ThreadItem>>;
+}
+
+export function httpApi(
+  session: Session,
+  fetch: Fetch = (input, init) => globalThis.fetch(input, init),
+): Api {
+  const request = async (path: string, init: RequestInit): Promise<Response> => {
+    let token = await session.token();
+    for (let attempt = 0; ; attempt++) {
+      let response: Response;
+      try {
+        response = await fetch(path, {
+          ...init,
+          cache: "no-store",
+          headers: { ...(init.headers as Record<string, string>), Authorization: `Bearer ${token}` },
+        });
+      } catch (error) {
+        if (init.signal?.aborted) throw error;
+        throw new Unreachable();
+      }
+      if (response.status === 401 && attempt === 0) token = await session.renew(token);
+      else if (response.ok) return response;
+      else throw await problemOf(response);
+    }
+  };
+
+  const post = (body: StreamingRequest | PlainRequest, headers: Record<string, string>, signal?: AbortSignal) =>
+    request("/chatkit", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", ...headers },
+      body: JSON.stringify(body),
+      ...(signal && { signal }),
+    });
+
+  const json = async (body: PlainRequest): Promise<unknown> => {
+    const response = await post(body, { Accept: "application/json" });
+    return response.json().catch(() => {
+      throw new Unreachable();
+    });
+  };
+
+  const items = async (thread: string, after: string | null): Promise<Page<ThreadItem>> => {
+    let cursor = after;
+    for (let turn = 1; ; turn++) {
+      const page = parseItems(
+        await json({ type: "items.list", params: { thread_id: thread, limit: PAGE, order: "desc", after: cursor } }),
+      );
+      if (!page) throw new Problem(502, "unexpected_answer", null, null);
+      if (page.data.length || !page.has_more || !page.after || turn === MAX_EMPTY_PAGES) return page;
+      cursor = page.after;
+    }
+  };
+
+  const eventStream = async (response: Response): Promise<Response> => {
+    if (response.headers.get("Content-Type")?.startsWith("text/event-stream")) return response;
+    throw new Problem(502, "unexpected_answer", null, null);
+  };
+
+  return {
+    ask: async (body, signal) =>
+      eventStream(await post(body, { Accept: "text/event-stream", "Stonechat-Stream": "resumable" }, signal)),
+    resume: async (run, lastEventId, signal) =>
+      eventStream(
+        await request(`/chatkit/runs/${encodeURIComponent(run)}/events`, {
+          headers: { Accept: "text/event-stream", "Last-Event-ID": lastEventId },
+          signal,
+        }),
+      ),
+    async cancel(run) {
+      await request(`/chatkit/runs/${encodeURIComponent(run)}/cancel`, { method: "POST" });
+    },
+    async history(id) {
+      const answer = await json({ type: "threads.get_by_id", params: { thread_id: id } });
+      const thread = parseThread(answer);
+      if (!thread || !isRecord(answer)) throw new Problem(502, "unexpected_answer", null, null);
+      // It brings the oldest items: all there are in a short thread, the wrong end of a long one.
+      const oldest = parseItems(answer.items);
+      if (oldest && !oldest.has_more) return { thread, page: { ...oldest, data: oldest.data.toReversed() } };
+      return { thread, page: await items(id, null) };
+    },
+    earlier: items,
+  };
+}
