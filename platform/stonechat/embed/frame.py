@@ -1,0 +1,119 @@
+"""The frame: the document in which the widget lives, and the headers that keep it there."""
+
+from __future__ import annotations
+
+import html
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stonechat.errors import StonechatError
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
+<meta name="robots" content="noindex">
+<title>{title}</title>
+</head>
+<body>
+<noscript>This chat needs JavaScript.</noscript>
+<script type="application/json" id="stonechat-config">{config}</script>
+<script type="module" nonce="{nonce}" src="{script}"></script>
+</body>
+</html>
+"""
+
+NOBODY = "'none'"
+_UNKNOWN = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="robots" content="noindex"><title>No chat here</title></head>
+<body>
+<h1>There is no chat here</h1>
+<p>This page’s chat was moved or switched off. If the site is yours, check its <code>data-domain-key</code>
+against the domain keys of your agent.</p>
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An HTML document with its own headers."""
+
+    html: str
+    headers: dict[str, str]
+
+
+def render_frame(
+    *,
+    public_key: str,
+    ticket: str,
+    parents: Sequence[str],
+    agent: dict[str, Any] | None,
+    error: StonechatError | None,
+    script: str,
+) -> Document:
+    """The frame of one domain key. `parents` are canonical origins; an empty list lets no page show the frame."""
+    nonce = secrets.token_urlsafe(16)
+    config = {
+        "domain_key": public_key,
+        "ticket": ticket,
+        "parents": list(parents),
+        "agent": agent,
+        "error": {"code": error.code, "message": error.detail or error.title} if error is not None else None,
+    }
+    page = _PAGE.format(
+        title=html.escape(str(agent["name"]) if agent else "Chat"),
+        config=json_in_html(config),
+        nonce=nonce,
+        script=html.escape(script),
+    )
+    return Document(page, _headers(_policy(nonce, parents)))
+
+
+def render_unknown() -> Document:
+    """What a person sees who opens the frame of a key that does not exist; no page can show it."""
+    return Document(
+        _UNKNOWN, _headers("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    )
+
+
+def json_in_html(value: object) -> str:
+    """JSON that stays data inside a script element whatever strings it holds."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _policy(nonce: str, parents: Sequence[str]) -> str:
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'nonce-{nonce}'",
+            "style-src 'none'",
+            "connect-src 'self'",
+            "img-src 'self' data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            f"frame-ancestors {' '.join(parents) or NOBODY}",
+            "require-trusted-types-for 'script'",
+            "trusted-types dompurify",
+        )
+    )
+
+
+def _headers(policy: str) -> dict[str, str]:
+    # A page under COEP shows only frames that bear both of the cross-origin headers; no other page minds them.
+    return {
+        "Content-Security-Policy": policy,
+        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Cache-Control": "no-store",
+        "X-Robots-Tag": "noindex",
+    }

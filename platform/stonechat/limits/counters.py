@@ -1,0 +1,141 @@
+"""Counters in memory for the engine `limits`, bounded and without background work.
+
+The engine's own memory store goes through every key it holds on each hit, and grows with the number of visitors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from math import floor
+
+from limits.aio.storage import SlidingWindowCounterSupport
+from limits.aio.storage import Storage as AsyncStorage
+from limits.storage import Storage
+from limits.storage.base import TimestampedSlidingWindow
+
+MAX_COUNTERS = 200_000
+MEMORY_URI = "stonechat+memory://"
+
+
+class Counters:
+    """Numbers that are forgotten when their time is up, or when there are too many: the longest untouched go first."""
+
+    def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
+        self._max = max_counters
+        self._counters: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._counters)
+
+    def add(self, key: str, amount: int, *, expiry: float, now: float) -> int:
+        """The new count; `expiry` seconds from now it is zero again, unless the key was there before."""
+        count, expires_at = self._counters.get(key, (0, 0.0))
+        if expires_at <= now:
+            count, expires_at = 0, now + expiry
+        self._counters[key] = (count + amount, expires_at)
+        self._counters.move_to_end(key)
+        while len(self._counters) > self._max:
+            self._counters.popitem(last=False)
+        return count + amount
+
+    def get(self, key: str, *, now: float) -> int:
+        count, expires_at = self._counters.get(key, (0, 0.0))
+        return count if expires_at > now else 0
+
+    def expires_at(self, key: str, *, now: float) -> float:
+        return max(self._counters.get(key, (0, now))[1], now)
+
+    def forget(self, key: str) -> None:
+        self._counters.pop(key, None)
+
+    def reset(self) -> int:
+        size = len(self._counters)
+        self._counters.clear()
+        return size
+
+
+class MemoryStorage(AsyncStorage, SlidingWindowCounterSupport, TimestampedSlidingWindow):
+    """For the asynchronous limiter. Nothing in it awaits, so that no two hits interleave."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
+        super().__init__()
+        self._counters = Counters(max_counters)
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        return self._counters.add(key, amount, expiry=expiry, now=time.time())
+
+    async def get(self, key: str) -> int:
+        return self._counters.get(key, now=time.time())
+
+    async def get_expiry(self, key: str) -> float:
+        return self._counters.expires_at(key, now=time.time())
+
+    async def check(self) -> bool:
+        return True
+
+    async def reset(self) -> int | None:
+        return self._counters.reset()
+
+    async def clear(self, key: str) -> None:
+        self._counters.forget(key)
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        now = time.time()
+        previous, previous_ttl, current, _ = self._window(key, expiry, now)
+        if floor(previous * previous_ttl / expiry + current) + amount > limit:
+            return False
+        _, current_key = self.sliding_window_keys(key, expiry, now)
+        self._counters.add(current_key, amount, expiry=2 * expiry, now=now)
+        return True
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        return self._window(key, expiry, time.time())
+
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:
+        for window_key in self.sliding_window_keys(key, expiry, time.time()):
+            self._counters.forget(window_key)
+
+    def _window(self, key: str, expiry: int, now: float) -> tuple[int, float, int, float]:
+        previous_key, current_key = self.sliding_window_keys(key, expiry, now)
+        left = expiry - now % expiry
+        previous = self._counters.get(previous_key, now=now)
+        return previous, left if previous else 0.0, self._counters.get(current_key, now=now), left + expiry
+
+
+class SyncMemoryStorage(Storage):
+    """For slowapi, which is synchronous: `storage_uri=MEMORY_URI`."""
+
+    STORAGE_SCHEME = ["stonechat+memory"]  # noqa: RUF012  read by the engine's registry
+
+    def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **_: float | str | bool) -> None:
+        super().__init__(uri, wrap_exceptions=wrap_exceptions)
+        self._counters = Counters()
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        return self._counters.add(key, amount, expiry=expiry, now=time.time())
+
+    def get(self, key: str) -> int:
+        return self._counters.get(key, now=time.time())
+
+    def get_expiry(self, key: str) -> float:
+        return self._counters.expires_at(key, now=time.time())
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int | None:
+        return self._counters.reset()
+
+    def clear(self, key: str) -> None:
+        self._counters.forget(key)
