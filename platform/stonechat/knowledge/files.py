@@ -7,6 +7,7 @@ file system, so no name can leave its tenant's folder.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -85,7 +86,8 @@ class FolderStore:
                 os.fsync(file.fileno())
             aside.replace(path)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise Unavailable("The file store cannot be written right now.") from error
 
 

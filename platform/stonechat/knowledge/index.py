@@ -136,9 +136,10 @@ def document_vector(text: str, language: str) -> SparseVector:
 
 def query_vector(text: str, languages: Iterable[str]) -> tuple[list[int], list[float]]:
     """Each term of the query once, stemmed as each of the languages would; empty for a query of stop words only."""
+    text = text[:MAX_QUERY_CHARACTERS].encode("utf-8", errors="replace").decode()  # lone surrogates do not reach Rust
     terms: dict[int, float] = {}
     for language in sorted(set(languages)) or [DEFAULT_LANGUAGE]:
-        terms.update((index, 1.0) for index in _bm25(language).embed_query(text[:MAX_QUERY_CHARACTERS]).indices)
+        terms.update((index, 1.0) for index in _bm25(language).embed_query(text).indices)
     indices = sorted(terms)
     return indices, [terms[index] for index in indices]
 
