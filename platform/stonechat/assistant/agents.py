@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
+from stonechat.accounts.audit import record_audit
 from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
 from stonechat.assistant.models import Agent, AgentVersion
 from stonechat.errors import AgentNotPublished, Conflict, EditConflict, InvalidInput, NotFound
@@ -61,6 +62,7 @@ async def create_agent(session: AsyncSession, actor: Actor, *, config: Mapping[s
     session.add(agent)
     await session.flush()
     await session.refresh(agent)
+    await record_audit(session, actor, "agent.create", subject_id=agent.agent_id)
     return _view(agent)
 
 
@@ -108,7 +110,8 @@ async def patch_draft(
         agent.name, agent.draft = draft.name, draft.as_json()
         agent.draft_revision += 1
         agent.updated_at = clock.now()
-        await session.flush()
+        changed = {"revision": agent.draft_revision, "fields": sorted(patch)}
+        await record_audit(session, actor, "agent.edit", subject_id=agent_id, detail=changed)
     return _view(agent)
 
 
@@ -153,7 +156,7 @@ async def archive_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -
     agent = await _load(session, actor.tenant_id, agent_id, lock=True)
     if agent.archived_at is None:
         agent.archived_at = agent.updated_at = clock.now()
-        await session.flush()
+        await record_audit(session, actor, "agent.archive", subject_id=agent_id)
     return _view(agent)
 
 
@@ -162,6 +165,7 @@ async def delete_agent(session: AsyncSession, actor: Actor, *, agent_id: str) ->
     actor.require("admin")
     await _load(session, actor.tenant_id, agent_id, lock=True)
     await session.execute(delete(Agent).where(Agent.tenant_id == actor.tenant_id, Agent.agent_id == agent_id))
+    await record_audit(session, actor, "agent.delete", subject_id=agent_id)
 
 
 async def published_version(session: AsyncSession, tenant_id: UUID, *, agent_id: str) -> int:
@@ -207,7 +211,7 @@ async def _publish(
     session.add(version)
     agent.published_version = version.version
     agent.updated_at = clock.now()
-    await session.flush()
+    await record_audit(session, actor, "agent.publish", subject_id=agent.agent_id, detail={"version": version.version})
     return _version_view(version)
 
 

@@ -11,7 +11,14 @@ import httpx2
 import openai
 from agents.exceptions import MaxTurnsExceeded, ModelBehaviorError
 
-from stonechat.errors import StonechatError, UpstreamFailed, UpstreamTimedOut
+from stonechat.errors import (
+    ModelUnknown,
+    SecretUnreadable,
+    StonechatError,
+    TargetNotAllowed,
+    UpstreamFailed,
+    UpstreamTimedOut,
+)
 
 _BUSY = "The assistant is very busy right now. Please try again in a moment."
 _LATE = "The answer took too long. Please try again."
@@ -24,6 +31,8 @@ _MAX_CAUSES = 10
 def as_failure(error: BaseException) -> StonechatError | None:
     """The public face of an error from a run, or None for what is our own mistake and must stay visible as such."""
     for cause in _chain(error):
+        if isinstance(cause, ModelUnknown | TargetNotAllowed | SecretUnreadable):
+            return UpstreamFailed(_NOT_SET_UP, reason=cause.code, allow_retry=False)
         if isinstance(cause, StonechatError):
             return cause
     for cause in _chain(error):

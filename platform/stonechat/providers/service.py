@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import ids
 from stonechat.accounts.actor import Actor
+from stonechat.accounts.audit import record_audit
 from stonechat.crypto.keyring import Keyring
 from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.errors import AlreadyExists, Conflict, InvalidInput, ModelUnknown, NotFound
@@ -77,6 +78,7 @@ async def create_provider(
     )
     if added is None:
         raise AlreadyExists(f"There is already a model provider called “{name}”.")
+    await record_audit(session, actor, "model_provider.create", subject_id=provider_id, detail={"name": name})
     return await get_provider(session, actor, provider_id=provider_id)
 
 
@@ -112,7 +114,7 @@ async def update_provider_key(
     )
     if changed is None:
         raise NotFound("There is no such model provider.")
-    session.expire_all()
+    await record_audit(session, actor, "model_provider.change_key", subject_id=provider_id)
     return await get_provider(session, actor, provider_id=provider_id)
 
 
@@ -125,6 +127,7 @@ async def delete_provider(session: AsyncSession, actor: Actor, *, provider_id: s
             ModelProvider.tenant_id == actor.tenant_id, ModelProvider.provider_id == row.provider_id
         )
     )
+    await record_audit(session, actor, "model_provider.delete", subject_id=provider_id, detail={"name": row.name})
 
 
 async def require_model(session: AsyncSession, actor: Actor, *, model: str, settings: Settings) -> None:
@@ -144,9 +147,9 @@ async def require_model(session: AsyncSession, actor: Actor, *, model: str, sett
 
 async def _load(session: AsyncSession, actor: Actor, provider_id: str) -> ModelProvider:
     row = await session.scalar(
-        select(ModelProvider).where(
-            ModelProvider.tenant_id == actor.tenant_id, ModelProvider.provider_id == provider_id
-        )
+        select(ModelProvider)
+        .where(ModelProvider.tenant_id == actor.tenant_id, ModelProvider.provider_id == provider_id)
+        .execution_options(populate_existing=True)
     )
     if row is None:
         raise NotFound("There is no such model provider.")
