@@ -235,11 +235,36 @@ async def test_plain_http_is_refused_unless_asked_for() -> None:
     assert backend.connected == []
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://shop.example:22/", "Port 22"),
+        ("https://user:pw@shop.example/", "user name or a password"),
+        ("https://localhost/", "private network"),
+        ("https://127.1/", "four decimal numbers"),
+        ("https://shop。example/", "not a valid one"),
+        ("ftp://shop.example/", "must start with https://"),
+        ("shop.example", "absolute web address"),
+    ],
+)
+async def test_what_is_wrong_with_a_url_is_said_before_anyone_is_asked(url: str, why: str) -> None:
+    resolver = TableResolver({"shop.example": [PUBLIC]})
+    client = OutboundClient(ssl_context=TLS, resolver=resolver, backend=CannedBackend())
+    with pytest.raises(TargetNotAllowed, match=why):
+        client.httpx_client(url)
+    with pytest.raises(TargetNotAllowed, match=why):
+        await client.check(url)
+    assert resolver.asked == []
+
+
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "OPTIONS", "get", "GET ", "GET / HTTP/1.1\r\nX: y", ""])
 async def test_other_methods_are_refused(method: str) -> None:
     client, backend = guarded()
     with pytest.raises(TargetNotAllowed):
         await client.request(method, "https://shop.example/")
+    async with client.httpx_client("https://shop.example/") as sdk:
+        with pytest.raises(TargetNotAllowed):
+            await sdk.request(f"{method}X", "/")  # a client writes methods in capitals itself
     assert backend.connected == []
 
 

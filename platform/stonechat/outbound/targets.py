@@ -29,7 +29,6 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)
 _AUTHORITY = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[^\[\]:@%]{1,253}))(?::(?P<port>[0-9]{1,5}))?")
 _ODD = re.compile(r"[\x00-\x20\x7f-\xa0\\\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff0-\uffff]")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
-_DOTS = re.compile("[\u3002\uff0e\uff61]")
 _PRIVATE_SUFFIXES = (
     "localhost", "localdomain", "local", "internal", "intranet", "private", "corp", "home", "lan", "arpa", "onion",
 )  # fmt: skip
@@ -101,8 +100,9 @@ def _name(text: str, allow_private_names: bool) -> str:
 
 
 def _idn(text: str) -> str:
-    # Look-alikes that are folded into other characters (full-width digits and dots) are refused, not folded.
-    if _DOTS.search(text) or unicodedata.normalize("NFKC", text) != text:
+    # Look-alikes that are folded into other characters (full-width digits and dots) are refused, not folded; `strict`
+    # does the same for the ideographic full stop.
+    if unicodedata.normalize("NFKC", text) != text:
         raise TargetNotAllowed("The host name holds characters that stand for others.")
     try:
         return idna.encode(text.lower(), strict=True, std3_rules=True).decode("ascii")
