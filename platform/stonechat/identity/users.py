@@ -71,7 +71,9 @@ async def recognise_user(session: AsyncSession, tenant_id: UUID, *, user: Vouche
     if known is not None:
         return known
     now = clock.now()
-    created = User(tenant_id=tenant_id, user_id=ids.new_id("usr"), created_at=now, attributes={}, **_values(user))
+    created = User(
+        tenant_id=tenant_id, user_id=ids.new_id("usr"), created_at=now, **({"attributes": {}} | _values(user))
+    )
     session.add(created)
     await session.flush()
     return created.user_id
