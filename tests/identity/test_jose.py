@@ -221,6 +221,15 @@ def test_a_private_key_is_not_taken_for_a_public_one() -> None:
             VerificationKey("k1", "ES256", key).check()
 
 
+def test_an_elliptic_key_serves_the_algorithm_of_its_own_curve_only() -> None:
+    longer = ec.generate_private_key(ec.SECP384R1()).public_key()
+    key = json.loads(pyjwt.algorithms.ECAlgorithm(hashlib.sha384).to_jwk(longer))
+    VerificationKey("k", "ES384", key).check()
+    with pytest.raises(TokenRefused) as refused:
+        VerificationKey("k", "ES256", key).check()
+    assert refused.value.reason == "key_type"
+
+
 def test_weak_rsa_keys_are_refused() -> None:
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
     with pytest.raises(TokenRefused) as refused:
