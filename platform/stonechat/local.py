@@ -33,10 +33,6 @@ DATABASE_NAME = "stonechat"
 WEB_LOGIN = "stonechat_web"
 
 
-class AlreadyRunning(Unavailable):
-    code, title = "already_running", "Another Stonechat process uses this data folder"
-
-
 @contextlib.contextmanager
 def local_services(settings: Settings) -> Iterator[Settings]:
     """Settings in which nothing is missing. Starts the embedded Postgres unless `DATABASE_URL` is set, and migrates it.
@@ -105,7 +101,7 @@ class IndexLock:
             holder = file.read() or "{}"
             file.close()
             url = json.loads(holder).get("url", "an unknown address")
-            raise AlreadyRunning(
+            raise Unavailable(
                 f"Stonechat already runs from {self._path.parent} and answers at {url}. Stop it first, or set "
                 "STONECHAT_DATA_DIR to another folder and PORT to another port."
             ) from None

@@ -18,10 +18,6 @@ GRACE_SECONDS = 10
 DRAIN_SECONDS = 5
 
 
-class PortTaken(Unavailable):
-    code, title = "port_taken", "Another program listens on this port"
-
-
 class _Server(uvicorn.Server):
     """uvicorn, which drains before it shuts down, and does not raise its signals again when it is done."""
 
@@ -61,7 +57,7 @@ def serve_app(
 ) -> None:
     """Listen until SIGINT or SIGTERM, then `drain`, let requests finish for `GRACE_SECONDS`, and return.
 
-    A second Ctrl-C does not wait. Raises `PortTaken` before anything of the app has started.
+    A second Ctrl-C does not wait. Raises `Unavailable` for a port that is taken, before anything of the app has started.
     """
     listener = _listen(host, port)
     config = uvicorn.Config(
@@ -95,7 +91,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise PortTaken(
+        raise Unavailable(
             f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT to another port, such as PORT={port + 1}."
         ) from None
     listener.set_inheritable(False)

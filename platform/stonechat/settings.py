@@ -37,10 +37,14 @@ class Settings(BaseSettings):
     configured_ip_requests_per_minute: int | None = Field(
         None, ge=1, validation_alias="STONECHAT_IP_REQUESTS_PER_MINUTE"
     )
+    outbound_allowed: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), validation_alias="STONECHAT_OUTBOUND_ALLOWED_NETWORKS"
+    )
+    """Private networks that requests of tenants may reach all the same, such as the one of a model server."""
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
 
-    @field_validator("secret_keys", "trusted_proxies", mode="before")
+    @field_validator("secret_keys", "trusted_proxies", "outbound_allowed", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -54,7 +58,7 @@ class Settings(BaseSettings):
             raise ValueError(f"each key needs at least {MIN_SECRET_BYTES} bytes; `openssl rand -base64 48` makes one")
         return keys
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "outbound_allowed")
     @classmethod
     def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         for proxy in proxies:
@@ -98,6 +102,10 @@ class Settings(BaseSettings):
     @cached_property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(proxy, strict=False) for proxy in self.trusted_proxies)
+
+    @cached_property
+    def outbound_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(network, strict=False) for network in self.outbound_allowed)
 
     def is_set(self, name: str) -> bool:
         """Whether the person running this set the field, rather than taking its default."""

@@ -71,12 +71,12 @@ class FakeKnowledge:
         self.recalls.append(chunk_ids)
         return [passage for passage in self.passages if passage.chunk_id in chunk_ids]
 
-    def quote(self, query: str, passages: Sequence[Passage]) -> Any:
+    def quotes(self, query: str, passages: Sequence[Passage]) -> Sequence[Any]:
         words = set(query.lower().strip("?").split())
         for passage in passages:
             if words & set(passage.text.lower().split()):
-                return SimpleNamespace(text=passage.text, passage=passage)
-        return None
+                return [SimpleNamespace(text=passage.text, passage=passage)]
+        return []
 
 
 def user_message(text: str) -> UserMessageItem:

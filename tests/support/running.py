@@ -34,7 +34,9 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """The test run's environment without any of Stonechat's own variables, and with a data folder."""
     ours = re.compile(r"STONECHAT_|DATABASE_URL|QDRANT_|REDIS_URL|OPENAI_|STRIPE_|PORT$")
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    return kept | {"STONECHAT_DATA_DIR": str(data_dir)} | more
+    # The model hosts that tests start are on loopback, which requests of tenants could not reach otherwise.
+    ours_now = {"STONECHAT_DATA_DIR": str(data_dir), "STONECHAT_OUTBOUND_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    return kept | ours_now | more
 
 
 @dataclass
@@ -83,7 +85,9 @@ async def start(data_dir: Path, *, port: int | None = None, demo: bool = True) -
             assert process.returncode is None, f"stonechat up ended:\n{log.read_text()[-4000:]}"
             assert time.monotonic() < deadline, f"stonechat up is not ready:\n{log.read_text()[-4000:]}"
             with contextlib.suppress(httpx.TransportError):
-                if (await client.get(f"{running.url}/readyz")).status_code == 200:
+                paths = ["/readyz", "/demo/shop", "/demo/docs"] if demo else ["/readyz"]
+                answers = [await client.get(running.url + path) for path in paths]
+                if all(answer.status_code == 200 for answer in answers):
                     return running
             await asyncio.sleep(0.1)
 

@@ -33,12 +33,12 @@ _WORDS = re.compile(rf"(?:\s*\S+){{1,{WORDS_PER_DELTA}}}\s*")
 class ExtractiveModel(StreamingModel):
     """Calls the search tool once, then quotes the best sentences of what it found, or says that it found nothing.
 
-    Made for one turn: `passages` are those that the turn's searches number; `quote` chooses among them.
+    Made for one turn: `passages` are those that the turn's searches number; `quotes` chooses among them.
     """
 
-    def __init__(self, passages: Passages, *, quote: Callable[[str, Sequence[Passage]], Quote | None]) -> None:
+    def __init__(self, passages: Passages, *, quotes: Callable[[str, Sequence[Passage]], Sequence[Quote]]) -> None:
         self._passages = passages
-        self._quote = quote
+        self._quotes = quotes
 
     async def stream_response(
         self,
@@ -63,11 +63,17 @@ class ExtractiveModel(StreamingModel):
             return NO_QUESTION
         if not searched:
             return NO_DOCUMENTS
-        quote = self._quote(question, self._passages.all())
-        if quote is None:
-            return ABSTENTION
-        marked = f"{quote.text[:MAX_QUOTE_CHARACTERS].strip()} [{self._passages.number(quote.passage)}]"
-        return f"{INTRODUCTION}\n\n" + "\n".join(f"> {line}".rstrip() for line in marked.splitlines())
+        blocks, left = [], MAX_QUOTE_CHARACTERS
+        for quote in self._quotes(question, self._passages.all()):
+            if text := quote.text[:left].strip():
+                blocks.append(_as_block(text, number=self._passages.number(quote.passage)))
+                left -= len(text)
+        return "\n\n".join([INTRODUCTION, *blocks]) if blocks else ABSTENTION
+
+
+def _as_block(text: str, *, number: int) -> str:
+    """A Markdown quotation that ends with its passage's marker."""
+    return "\n".join(f"> {line}".rstrip() for line in f"{text} [{number}]".splitlines())
 
 
 def _question(items: str | list[TResponseInputItem]) -> tuple[str, bool]:

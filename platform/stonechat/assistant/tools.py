@@ -50,8 +50,8 @@ class SearchesKnowledge(Protocol):
         """The passages with these ids that are still there, in this order."""
         ...
 
-    def quote(self, query: str, passages: Sequence[Passage]) -> Quote | None:
-        """The part of these passages that answers the query best, or None if none of them answers it."""
+    def quotes(self, query: str, passages: Sequence[Passage]) -> Sequence[Quote]:
+        """The parts of these passages that answer the query, best first; empty if nothing answers it."""
         ...
 
 

@@ -8,12 +8,13 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from markdown_it import MarkdownIt
 
 from stonechat.demo.tenants import SHOP_FOLDER, guide_folder, slug
 from stonechat.errors import NotFound
+from stonechat.limits.addresses import limit_address
 
 _PAGES = Path(__file__).parent / "templates"
 _HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'; object-src 'none'; base-uri 'none'"}
@@ -21,7 +22,7 @@ _HEADERS = {"Content-Security-Policy": "frame-ancestors 'self'; object-src 'none
 
 def demo_router(domain_keys: Mapping[str, str]) -> APIRouter:
     """Routes of the demo. `domain_keys` maps `shop` and `docs` to public keys, and may be filled later."""
-    router = APIRouter(prefix="/demo", include_in_schema=False)
+    router = APIRouter(prefix="/demo", include_in_schema=False, dependencies=[Depends(limit_address)])
 
     @router.get("")
     async def index() -> Response:

@@ -75,7 +75,10 @@ DEMO_TENANTS = (
             "model": "extractive",
             "greeting": "Hello from the mill. Ask me about delivery, returns, care or repairs.",
             "prompts": [
-                {"label": "How long may I take to return something?", "prompt": "How long may I take to return something?"},
+                {
+                    "label": "How long may I take to return something?",
+                    "prompt": "How long may I take to return something?",
+                },
                 {"label": "What does delivery to Ireland cost?", "prompt": "What does delivery to Ireland cost?"},
                 {"label": "Can I tumble dry a blanket?", "prompt": "Can I tumble dry a blanket?"},
             ],

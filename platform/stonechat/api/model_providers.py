@@ -1,0 +1,70 @@
+"""`/api/v1/model-providers`: the tenant's own keys for language models. A key goes in and never comes out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
+from stonechat.limits.addresses import limit_address
+from stonechat.providers import service
+from stonechat.providers.service import ProviderKind, ProviderView
+from stonechat.web import Page
+
+router = APIRouter(prefix="/model-providers", tags=["Model providers"], dependencies=[Depends(limit_address)])
+
+
+class NewProvider(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=40, description="The part before the slash of a model.")]
+    kind: ProviderKind
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=service.MAX_KEY_LENGTH)]
+    base_url: Annotated[str | None, Field(max_length=service.MAX_URL_LENGTH)] = None
+
+
+class NewKey(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=service.MAX_KEY_LENGTH)]
+
+
+@router.get("", summary="List model providers by name")
+async def list_providers(actor: ApiActor, session: TenantSession) -> Page[ProviderView]:
+    return Page(data=await service.list_providers(session, actor))
+
+
+@router.post("", status_code=201, summary="Add a model provider")
+async def create_provider(
+    body: NewProvider, actor: ApiActor, session: TenantSession, services: AppServices
+) -> ProviderView:
+    return await service.create_provider(
+        session,
+        actor,
+        keyring=services.keyring,
+        name=body.name,
+        kind=body.kind,
+        api_key=body.api_key.get_secret_value(),
+        base_url=body.base_url,
+    )
+
+
+@router.get("/{provider_id}", summary="One model provider")
+async def get_provider(provider_id: str, actor: ApiActor, session: TenantSession) -> ProviderView:
+    return await service.get_provider(session, actor, provider_id=provider_id)
+
+
+@router.patch("/{provider_id}", summary="Replace a model provider's key")
+async def update_provider(
+    provider_id: str, body: NewKey, actor: ApiActor, session: TenantSession, services: AppServices
+) -> ProviderView:
+    return await service.update_provider_key(
+        session, actor, keyring=services.keyring, provider_id=provider_id, api_key=body.api_key.get_secret_value()
+    )
+
+
+@router.delete("/{provider_id}", status_code=204, summary="Delete a model provider")
+async def delete_provider(provider_id: str, actor: ApiActor, session: TenantSession) -> None:
+    await service.delete_provider(session, actor, provider_id=provider_id)

@@ -1,0 +1,251 @@
+"""The command `stonechat`. Every subcommand finds the embedded services, or starts them for as long as it needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from stonechat import __version__
+from stonechat.errors import StonechatError, Unavailable
+from stonechat.settings import Settings
+from stonechat.telemetry import configure_logging
+
+
+class _Group(click.Group):
+    """Says what went wrong in a sentence, and keeps tracebacks for mistakes of ours."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StonechatError as error:
+            raise click.ClickException(str(error)) from None
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment; a person's mistake in them is told by the variable's name."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        faults = [
+            f"  {'.'.join(str(part) for part in fault['loc']) or 'settings'}: "
+            f"{fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_url=False, include_input=False)
+        ]
+        raise click.ClickException("These settings are not valid:\n" + "\n".join(faults)) from None
+    return settings.model_copy(update=overrides)
+
+
+@contextmanager
+def _services() -> Iterator[Settings]:
+    from stonechat.local import local_services
+
+    with local_services(load_settings()) as settings:
+        yield settings
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stonechat")
+def main() -> None:
+    """Stonechat: AI chat for other people's web sites."""
+    configure_logging(as_json=False)
+
+
+@main.command()
+@click.option("--demo/--no-demo", default=True, help="Load the two demo tenants (default).")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def up(demo: bool, host: str) -> None:
+    """Start everything embedded and serve, until Ctrl-C."""
+    from stonechat.local import IndexLock, local_services
+    from stonechat.up import run_up
+
+    configured = load_settings()
+    with IndexLock(configured.data_dir) as lock, local_services(configured) as settings:
+        run_up(settings, lock, host=host, demo=demo)
+
+
+@main.command()
+@click.option("--host", default="0.0.0.0", show_default=True, help="Address to listen on.")  # noqa: S104
+def serve(host: str) -> None:
+    """Serve the web application only; run `stonechat worker` beside it."""
+    from stonechat.app import create_app
+    from stonechat.serving import serve_app
+
+    settings = _standalone("serve")
+    app = create_app(settings)
+    serve_app(
+        app,
+        host=host,
+        port=settings.port,
+        on_ready=lambda: click.echo(f"Stonechat answers at {settings.public_url}", err=True),
+        drain=app.state.drain,
+    )
+
+
+@main.command()
+def worker() -> None:
+    """Do the work in the background: read documents, sweep, dispatch."""
+    from stonechat.worker import run_worker
+
+    asyncio.run(run_worker(_standalone("worker")))
+
+
+def _standalone(command: str) -> Settings:
+    """Settings for a process of its own, which needs services that several processes can share."""
+    settings = load_settings()
+    if not settings.is_set("environment"):
+        raise Unavailable(f"Set STONECHAT_ENV to production or development before `stonechat {command}`.")
+    for name, value in (("DATABASE_URL", settings.database_url), ("QDRANT_URL", settings.qdrant_url)):
+        if value is None:
+            raise Unavailable(
+                f"`stonechat {command}` needs {name}: the embedded service belongs to one process. "
+                "Set it, or run `stonechat up`, which is one process."
+            )
+    if not settings.secret_keys:
+        raise Unavailable("Set STONECHAT_SECRET_KEYS, the same for every process; `openssl rand -base64 48` makes one.")
+    configure_logging(as_json=settings.is_production)
+    return settings
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database up to date."""
+    from stonechat.db import migrate as migrations
+
+    settings = load_settings()
+    if settings.database_url is None:
+        with _services():
+            click.echo("The embedded database is up to date.")
+        return
+    owner_url = settings.owner_database_url
+    assert owner_url is not None  # noqa: S101  # it falls back to DATABASE_URL
+
+    async def run() -> list[str]:
+        await migrations.ensure_roles(owner_url)
+        return await migrations.migrate(owner_url)
+
+    applied = asyncio.run(run())
+    click.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+@main.group()
+def seed() -> None:
+    """Load data."""
+
+
+@seed.command("demo")
+def seed_demo() -> None:
+    """Load the two demo tenants, their documents and their person."""
+    from stonechat.db.session import Database
+    from stonechat.demo import seed as demo
+    from stonechat.knowledge.files import open_file_store
+
+    async def run(settings: Settings) -> demo.Demo:
+        assert settings.database_url is not None  # noqa: S101
+        database = Database(settings.database_url)
+        try:
+            return await demo.seed_demo(settings, database, open_file_store(settings.files_url))
+        finally:
+            await database.close()
+
+    with _services() as settings:
+        seeded = asyncio.run(run(settings))
+        click.echo(f"The demo is loaded. Its documents are read while Stonechat runs: {settings.public_url}/demo")
+        click.echo(f"Demo login: {seeded.email} {seeded.password}")
+
+
+@main.group()
+def tenant() -> None:
+    """Make tenants."""
+
+
+@tenant.command("create")
+@click.argument("name")
+@click.option("--owner", required=True, metavar="EMAIL", help="Who owns it; made if new.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tenant_create(name: str, owner: str, as_json: bool) -> None:
+    """Make a tenant, its owner and a first API key."""
+    from stonechat.accounts.provisioning import provision_tenant
+    from stonechat.db.session import Database
+
+    async def run(settings: Settings) -> dict[str, str | None]:
+        assert settings.database_url is not None  # noqa: S101
+        database = Database(settings.database_url, pool_size=2)
+        try:
+            return await provision_tenant(database, name=name, owner_email=owner, public_url=settings.public_url)
+        finally:
+            await database.close()
+
+    with _services() as settings:
+        made = asyncio.run(run(settings))
+    if as_json:
+        click.echo(json.dumps(made))
+        return
+    click.echo(f"Tenant   {made['tenant_id']}")
+    click.echo(f"API key  {made['api_key']}   (shown once)")
+    if made["setup_url"]:
+        click.echo(f"Set-up   {made['setup_url']}   (the owner sets a password here, once, within a week)")
+
+
+@main.command()
+def doctor() -> None:
+    """Check settings and every service, and say what to do."""
+    from stonechat.doctor import examine
+
+    findings = asyncio.run(examine(load_settings()))
+    for finding in findings:
+        click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.subject}: {finding.detail}")
+        if not finding.ok and finding.remedy:
+            click.echo(f"      → {finding.remedy}")
+    if not all(finding.ok for finding in findings):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Fail if the documents checked in are out of date.")
+def openapi(check: bool) -> None:
+    """Write docs/openapi.json and docs/errors.md from the code."""
+    from stonechat.contract import outdated, write_contract
+
+    folder = Path("docs")
+    if not folder.is_dir():
+        raise Unavailable("Run this in the project's folder: it writes docs/openapi.json and docs/errors.md.")
+    if not check:
+        write_contract(folder)
+    elif stale := outdated(folder):
+        raise click.ClickException(f"Out of date: {', '.join(stale)}. Run `stonechat openapi` and commit.")
+
+
+@main.command()
+@click.option("--rounds", default=5, show_default=True, help="Rounds of each measurement; more is steadier.")
+@click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
+def bench(rounds: int, seconds: float) -> None:
+    """Measure this server beside a minimal in-memory ChatKit server; prints JSON."""
+    from stonechat.bench import run_bench
+
+    with _services() as settings:
+        click.echo(json.dumps(run_bench(settings, rounds=rounds, seconds=seconds), indent=2))
+
+
+@main.group("eval")
+def evaluate() -> None:
+    """Measure quality."""
+
+
+@evaluate.command("retrieval")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def eval_retrieval(folder: Path) -> None:
+    """Load corpus.jsonl, ask queries.jsonl, and judge by qrels.tsv, in a scratch index."""
+    from stonechat.knowledge.evaluate import evaluate_retrieval
+
+    for name, value in asyncio.run(evaluate_retrieval(folder)).items():
+        click.echo(f"{name} {value:.4g}")

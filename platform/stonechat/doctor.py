@@ -1,0 +1,135 @@
+"""`stonechat doctor`: every setting and every service, tried."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from stonechat.db import migrate
+from stonechat.db.embedded_binaries import find_installation
+from stonechat.errors import StonechatError
+from stonechat.knowledge.index import open_index
+from stonechat.settings import Settings
+
+TIMEOUT_SECONDS = 10
+OLDEST_POSTGRES = 15
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing examined: whether it is well, what was seen, and what to do if not."""
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Try everything, at most `TIMEOUT_SECONDS` each; never raises."""
+    checks: list[tuple[str, Callable[[Settings], Awaitable[Finding]]]] = [
+        ("Data folder", _data_folder),
+        ("Secret keys", _secret_keys),
+        ("Postgres", _postgres),
+        ("Schema", _schema),
+        ("Search index", _index),
+        ("Redis", _redis),
+        ("Public address", _public_url),
+    ]
+    findings = []
+    for subject, check in checks:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                findings.append(await check(settings))
+        except TimeoutError:
+            findings.append(Finding(subject, False, f"no answer within {TIMEOUT_SECONDS} seconds", "Is it running?"))
+        except (OSError, StonechatError, asyncpg.PostgresError) as error:
+            findings.append(Finding(subject, False, f"{type(error).__name__}: {error}"))
+    return findings
+
+
+async def _data_folder(settings: Settings) -> Finding:
+    def write() -> None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=settings.data_dir):
+            pass
+
+    try:
+        await asyncio.to_thread(write)
+    except OSError as error:
+        remedy = "Set STONECHAT_DATA_DIR to a folder that this account may write to."
+        return Finding("Data folder", False, f"{settings.data_dir}: {error.strerror}", remedy)
+    free = os.statvfs(settings.data_dir)
+    gigabytes = free.f_bavail * free.f_frsize / 1e9
+    enough = gigabytes > 1
+    detail = f"{settings.data_dir}, {gigabytes:.0f} GB free"
+    return Finding("Data folder", enough, detail, "" if enough else "Free some space: at least 1 GB is needed.")
+
+
+async def _secret_keys(settings: Settings) -> Finding:
+    if settings.secret_keys:
+        return Finding("Secret keys", True, f"{len(settings.secret_keys)} set")
+    return Finding("Secret keys", True, "none set: `stonechat up` makes one in the data folder")
+
+
+async def _postgres(settings: Settings) -> Finding:
+    if settings.database_url is None:
+        installation = await asyncio.to_thread(find_installation, major=None)
+        return Finding("Postgres", True, f"embedded, version {installation.major}")
+    connection = await asyncpg.connect(settings.database_url, timeout=TIMEOUT_SECONDS)
+    try:
+        version = connection.get_server_version()
+        ok = version.major >= OLDEST_POSTGRES
+        remedy = "" if ok else f"Postgres {OLDEST_POSTGRES} or newer is needed."
+        return Finding("Postgres", ok, f"version {version.major}.{version.minor}", remedy)
+    finally:
+        await connection.close()
+
+
+async def _schema(settings: Settings) -> Finding:
+    if settings.owner_database_url is None:
+        return Finding("Schema", True, "brought up to date when the embedded database starts")
+    current = await migrate.is_current(settings.owner_database_url)
+    if current:
+        return Finding("Schema", True, f"at revision {migrate.head_revision()}, the newest")
+    return Finding("Schema", False, f"not at revision {migrate.head_revision()}", "Run `stonechat migrate`.")
+
+
+async def _index(settings: Settings) -> Finding:
+    if settings.qdrant_url is None:
+        return Finding("Search index", True, "embedded, in the one process that serves")
+    index = open_index(settings)
+    try:
+        await index.ready()
+        return Finding("Search index", True, "the Qdrant server answers")
+    except Exception as error:
+        return Finding(
+            "Search index", False, f"{type(error).__name__}: {error}", "Check QDRANT_URL and QDRANT_API_KEY."
+        )
+    finally:
+        await index.close()
+
+
+async def _redis(settings: Settings) -> Finding:
+    if settings.redis_url is None:
+        return Finding("Redis", True, "not used: limits are kept in memory, for one web process")
+    from redis.asyncio import from_url
+    from redis.exceptions import RedisError
+
+    client = from_url(settings.redis_url)
+    try:
+        await client.ping()
+        return Finding("Redis", True, "answers")
+    except RedisError as error:
+        return Finding("Redis", False, str(error), "Check REDIS_URL. Until it answers, limits are not enforced.")
+    finally:
+        await client.aclose()
+
+
+async def _public_url(settings: Settings) -> Finding:
+    return Finding("Public address", True, settings.public_url)

@@ -1,0 +1,81 @@
+"""Background work: jobs by kind, and what is done by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+
+from stonechat.chat.sweeper import sweep_crashed_runs
+from stonechat.db.session import Database
+from stonechat.events import Dispatcher
+from stonechat.jobs import JobRunner
+from stonechat.knowledge.deps import Knowledge, open_knowledge
+from stonechat.knowledge.tasks import give_up_hooks, job_handlers
+from stonechat.settings import Settings
+
+SWEEP_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def running_worker(settings: Settings, database: Database, knowledge: Knowledge) -> AsyncIterator[JobRunner]:
+    """The worker, at work while the context is open; what it cannot finish in time goes back into the queue."""
+    url = settings.direct_database_url
+    assert url is not None, "local_services() or the environment provides it"  # noqa: S101
+    dispatcher = Dispatcher(database, {})
+    runner = JobRunner(
+        url,
+        job_handlers(knowledge) | dispatcher.job_handlers(),
+        {"17 3 * * *": lambda: _ensure_partitions(database)},
+        on_give_up=give_up_hooks(knowledge),
+    )
+    await _ensure_partitions(database)
+    tasks = [
+        asyncio.create_task(runner.run()),
+        asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
+    ]
+    try:
+        yield runner
+    finally:
+        await runner.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work until SIGINT or SIGTERM."""
+    assert settings.database_url is not None  # noqa: S101
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    knowledge = open_knowledge(settings, database)
+    try:
+        async with running_worker(settings, database, knowledge):
+            _log.info("The worker is at work.")
+            await stopping.wait()
+    finally:
+        await knowledge.close()
+        await database.close()
+
+
+async def _ensure_partitions(database: Database) -> None:
+    async with database.directory() as session:
+        await session.execute(text("select stonechat_ensure_partitions()"))
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it again and again; a failure is logged, and does not end it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.warning("Work by the clock failed and will be tried again.", exc_info=True)
+        await asyncio.sleep(seconds)
