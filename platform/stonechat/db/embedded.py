@@ -70,6 +70,7 @@ LARGEST_LOG_BYTES = 8 * 1024 * 1024
 LOCK_SECONDS = 180
 LOGIN_SECONDS = 60
 DEAD_SECONDS = 15
+START_ATTEMPTS = 3
 ELSEWHERE = "Set DATABASE_URL to a Postgres of your own, or STONECHAT_DATA_DIR to a folder on another file system."
 
 
@@ -168,11 +169,12 @@ class EmbeddedPostgres:
         if major is None:
             self._initialise(installation, account)
         self._make_private(self.data, account)
-        self._start(installation, account)
-        address = self._running()
-        if address is None:
-            raise EmbeddedPostgresFailed(f"Postgres stopped as soon as it had started.{self._log_tail()}")
-        return replace(address, started=True)
+        for _attempt in range(START_ATTEMPTS):  # the free port may be taken by then, or somebody kills the server
+            self._start(installation, account)
+            if (address := self._running()) is not None:
+                return replace(address, started=True)
+            self._wait_for_the_dead()
+        raise EmbeddedPostgresFailed(f"Postgres did not start.{self._log_tail()}")
 
     def _running(self) -> PostgresAddress | None:
         """The address of the live server, once a login has shown that it serves our data."""
@@ -181,16 +183,21 @@ class EmbeddedPostgres:
             address = PostgresAddress(HOST, found.port, SUPERUSER, self._password(), started=False)
             try:
                 identifier = _ask_identifier(address)
-            except (OSError, asyncpg.CannotConnectNowError) as error:  # starting, recovering, or stopping
-                if time.monotonic() > deadline:
-                    raise EmbeddedPostgresFailed(f"Postgres does not answer: {error}.{self._log_tail()}") from error
-                time.sleep(0.1)
-                continue
-            except asyncpg.PostgresError as error:
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
                 raise EmbeddedPostgresFailed(
                     f"The server in {self.root} refuses the password in its file `password`: {error}. "
                     f"Restore that file.{self._log_tail()}"
                 ) from error
+            except (
+                OSError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+            ) as error:  # starting, recovering, or dying
+                if time.monotonic() > deadline:
+                    raise EmbeddedPostgresFailed(f"Postgres does not answer: {error}.{self._log_tail()}") from error
+                time.sleep(0.1)
+                continue
             if identifier != self._identifier():
                 raise EmbeddedPostgresFailed(f"Port {found.port} is answered by another Postgres than {self.data}.")
             return address
@@ -258,27 +265,21 @@ class EmbeddedPostgres:
         log = self.data / "server.log"
         if log.exists() and log.stat().st_size > LARGEST_LOG_BYTES:
             log.replace(self.data / "server.log.1")
-        for _attempt in range(5):
-            with socket.socket() as probe:
-                probe.bind((HOST, 0))
-                port = probe.getsockname()[1]
-            options = " ".join(f"-c {name}={value}" for name, value in (OPTIONS | {"port": str(port)}).items())
-            with open_lock(self.root / "server.lock") as lock:
-                try_lock(lock)
-                done = run_as(
-                    account,
-                    installation.programs / "pg_ctl",
-                    *("start", "--silent", "--wait", "--timeout=60", "--log=server.log", f"--options={options}"),
-                    pass_fds=(lock.fileno(),),
-                    **as_data_folder(self.data, account, installation),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            if done.returncode == 0:
-                return
-            if "Address already in use" not in self._log_tail():
-                break
-        raise EmbeddedPostgresFailed(f"Postgres did not start.{self._log_tail()}")
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        options = " ".join(f"-c {name}={value}" for name, value in (OPTIONS | {"port": str(port)}).items())
+        with open_lock(self.root / "server.lock") as lock:
+            try_lock(lock)
+            run_as(
+                account,
+                installation.programs / "pg_ctl",
+                *("start", "--silent", "--wait", "--timeout=60", "--log=server.log", f"--options={options}"),
+                pass_fds=(lock.fileno(),),
+                **as_data_folder(self.data, account, installation),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
 
     def _ensure_guard(self) -> None:
         with open_lock(self.root / "guard.lock") as lock:
