@@ -71,6 +71,8 @@ LOCK_SECONDS = 180
 LOGIN_SECONDS = 60
 DEAD_SECONDS = 15
 START_ATTEMPTS = 3
+PASSING = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a login may meet while the server is starting, recovering or dying."""
 ELSEWHERE = "Set DATABASE_URL to a Postgres of your own, or STONECHAT_DATA_DIR to a folder on another file system."
 
 
@@ -188,12 +190,7 @@ class EmbeddedPostgres:
                     f"The server in {self.root} refuses the password in its file `password`: {error}. "
                     f"Restore that file.{self._log_tail()}"
                 ) from error
-            except (
-                OSError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,
-            ) as error:  # starting, recovering, or dying
+            except PASSING as error:
                 if time.monotonic() > deadline:
                     raise EmbeddedPostgresFailed(f"Postgres does not answer: {error}.{self._log_tail()}") from error
                 time.sleep(0.1)
