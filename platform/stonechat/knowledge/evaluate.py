@@ -29,7 +29,7 @@ from stonechat.knowledge.language import detect_language
 MAX_DOCUMENTS = 1_000_000
 _TENANT = UUID(int=0)
 _DEPTH = 100
-_PASSAGES = 400
+_PASSAGES = 200
 """Passages asked for, so that a hundred documents remain when several passages are of one."""
 _WRITE = 2000
 

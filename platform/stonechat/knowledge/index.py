@@ -27,7 +27,7 @@ BATCH = 256
 DEFAULT_LANGUAGE = "en"
 
 _POINTS = UUID("5f0c3a52-94f1-5b0e-9d6b-3a4f1f0c8a11")
-_K1, _B, _AVERAGE_TOKENS = 1.2, 0.75, 140.0
+_K1, _B, _AVERAGE_TOKENS = 1.5, 0.75, 100.0
 _LANGUAGES = {
     "ar": "arabic", "az": "azerbaijani", "bn": "bengali", "ca": "catalan", "da": "danish", "de": "german",
     "el": "greek", "en": "english", "es": "spanish", "eu": "basque", "fi": "finnish", "fr": "french", "he": "hebrew",
