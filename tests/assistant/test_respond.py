@@ -101,10 +101,19 @@ async def test_extractive_quotes_with_its_source(assistant: Assistant, knowledge
     )
     assert annotation.index == len(answer.text)
     assert len(answer.deltas) > 2
-    assert knowledge.searches == [(UUID(int=5), "When are refunds given?", 5)]
+    assert knowledge.searches == [(UUID(int=5), "When are refunds given?", 8)]
     assert [event.text for event in answer.events if isinstance(event, ProgressUpdateEvent)] == [
         "Searching for “When are refunds given?”…"
     ]
+
+
+async def test_extractive_quotes_two_documents_each_with_its_source(assistant: Assistant) -> None:
+    answer = await ask(assistant, "three days within", model="extractive")
+    assert answer.text.endswith("> Refunds are given within 14 days.\n\n> Shipping takes three days.")
+    first, second = answer.messages[0].content[0].annotations
+    assert first.index is not None
+    assert answer.text[: first.index].endswith("14 days.")
+    assert (first.source.title, second.source.title) == ("Refunds", "Shipping.pdf")
 
 
 async def test_extractive_names_a_document_without_an_address(assistant: Assistant) -> None:
@@ -178,7 +187,7 @@ async def test_a_compatible_model_searches_answers_and_cites(
         ("Refunds", 14),
         ("Shipping.pdf", 36),
     ]
-    assert knowledge.searches == [(tenant_id, "refund period", 5)]
+    assert knowledge.searches == [(tenant_id, "refund period", 8)]
     assert answer.usage == TurnUsage("acme", "large", input_tokens=240, output_tokens=14, cached_tokens=200)
 
     first, second = fake.body(0), fake.body(1)

@@ -53,7 +53,7 @@ SHIPPING = Passage("doc_2", "chk_2", "Shipping.pdf", None, "Shipping takes three
 
 
 class FakeKnowledge:
-    """Finds the same passages for every query, and quotes the first that shares a word with it."""
+    """Finds the same passages for every query, and quotes those that share a word with it."""
 
     def __init__(self, *passages: Passage) -> None:
         self.passages = passages
@@ -73,10 +73,11 @@ class FakeKnowledge:
 
     def quotes(self, query: str, passages: Sequence[Passage]) -> Sequence[Any]:
         words = set(query.lower().strip("?").split())
-        for passage in passages:
-            if words & set(passage.text.lower().split()):
-                return [SimpleNamespace(text=passage.text, passage=passage)]
-        return []
+        return [
+            SimpleNamespace(text=passage.text, passage=passage)
+            for passage in passages
+            if words & set(passage.text.lower().split())
+        ]
 
 
 def user_message(text: str) -> UserMessageItem:

@@ -14,9 +14,13 @@ from support.loopback import Loopback, Received, plain, serve
 Reply = Iterable[bytes]
 """What is written after a request, piece by piece; the connection is closed after it."""
 
-_SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-HANG = b""
+_SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+)
+HANG = b"<hang>"
 """Within a reply: say nothing more, and wait until the client goes away."""
+CUT = b"<cut>"
+"""Within a reply: close the connection here."""
 
 
 @dataclass
@@ -50,13 +54,21 @@ async def fake_openai(*replies: Reply) -> AsyncIterator[FakeOpenAI]:
     async def answer(_request: Received, writer: asyncio.StreamWriter) -> None:
         reply = fake.replies[min(fake.served, len(fake.replies) - 1)]
         fake.served += 1
+        chunked = False
         for piece in reply:
             if piece == HANG:
                 await _client_gone(writer)
                 fake.hung_up.set()
+                chunked = False
                 break
-            writer.write(piece)
+            if piece == CUT:
+                chunked = False
+                break
+            writer.write(_as_chunk(piece) if chunked else piece)
             await writer.drain()
+            chunked = chunked or piece == _SSE_HEAD
+        if chunked:
+            writer.write(b"0\r\n\r\n")
         writer.close()
 
     async with serve(answer) as server:
@@ -67,11 +79,15 @@ async def fake_openai(*replies: Reply) -> AsyncIterator[FakeOpenAI]:
 async def _client_gone(writer: asyncio.StreamWriter) -> None:
     try:
         while not writer.transport.is_closing():
-            writer.write(b": still here\n\n")
+            writer.write(_as_chunk(b": still here\n\n"))
             await writer.drain()
             await asyncio.sleep(0.02)
     except ConnectionError:
         pass
+
+
+def _as_chunk(piece: bytes) -> bytes:
+    return f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
 
 
 def _data(value: Mapping[str, Any]) -> bytes:
@@ -237,7 +253,7 @@ def refusal(status: int, code: str = "some_code", headers: dict[str, str] | None
 
 def cut(reply: list[bytes], *, after: int) -> list[bytes]:
     """The first `after` pieces of a reply, and then the end of the connection."""
-    return reply[:after]
+    return [*reply[:after], CUT]
 
 
 def hanging(reply: list[bytes], *, after: int) -> list[bytes]:
@@ -245,6 +261,6 @@ def hanging(reply: list[bytes], *, after: int) -> list[bytes]:
     return [*reply[:after], HANG]
 
 
-def garbled(reply: list[bytes]) -> list[bytes]:
-    """A reply whose third piece is no JSON."""
-    return [*reply[:3], b"data: {not json\n\n"]
+def garbled(reply: list[bytes], *, after: int) -> list[bytes]:
+    """The first `after` pieces of a reply, and then something that is no JSON."""
+    return [*reply[:after], b"data: {not json\n\n"]

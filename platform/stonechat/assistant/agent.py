@@ -144,13 +144,13 @@ class Assistant:
             writer.finish()
             for event in events.rest():
                 yield event
-            failure = as_failure(error)
+            failure = as_failure(error, begun=writer.characters > 0)
             if failure is None:
                 raise
             _logger.warning(
                 "a turn failed: %s",
                 failure.members.get("reason", failure.code),
-                extra={"tenant": str(caller.tenant_id), "thread": thread.id, "error": type(error).__name__},
+                extra={"tenant_id": str(caller.tenant_id), "thread_id": thread.id, "error": type(error).__name__},
             )
             raise failure from error
 
@@ -171,7 +171,7 @@ class Assistant:
     ) -> ResolvedModel:
         if config.model == "extractive":
             return ResolvedModel(
-                BUILT_IN_PROVIDER, "extractive", ExtractiveModel(turn.passages, quote=self._knowledge.quote)
+                BUILT_IN_PROVIDER, "extractive", ExtractiveModel(turn.passages, quotes=self._knowledge.quotes)
             )
         if config.model == "scripted":
             if self._settings.is_production:

@@ -64,7 +64,7 @@ class KnowledgeUse(_Part):
 
     enabled: bool = True
     """Whether the agent may search them at all. The model `extractive` can answer nothing without."""
-    max_passages: Annotated[int, Field(ge=1, le=10)] = 5
+    max_passages: Annotated[int, Field(ge=1, le=10)] = 8
     """The most passages that one search gives to the model."""
 
 

@@ -28,15 +28,18 @@ _REFUSED = "The assistant could not take this message. Try to put it differently
 _MAX_CAUSES = 10
 
 
-def as_failure(error: BaseException) -> StonechatError | None:
-    """The public face of an error from a run, or None for what is our own mistake and must stay visible as such."""
+def as_failure(error: BaseException, *, begun: bool) -> StonechatError | None:
+    """The public face of an error from a run, or None for what is our own mistake and must stay visible as such.
+
+    `begun` says whether the visitor has read a part of the answer already.
+    """
     for cause in _chain(error):
         if isinstance(cause, ModelUnknown | TargetNotAllowed | SecretUnreadable):
             return UpstreamFailed(_NOT_SET_UP, reason=cause.code, allow_retry=False)
         if isinstance(cause, StonechatError):
             return cause
     for cause in _chain(error):
-        failure = _from_vendor(cause)
+        failure = _from_vendor(cause, begun=begun)
         if failure is not None:
             return failure
     return None
@@ -52,7 +55,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _from_vendor(error: BaseException) -> StonechatError | None:  # noqa: PLR0911  one line a fact
+def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:  # noqa: PLR0911  one line a fact
     match error:
         case openai.APITimeoutError() | TimeoutError() | httpx2.TimeoutException():
             return UpstreamTimedOut(_LATE, reason="timed_out", allow_retry=True)
@@ -75,9 +78,11 @@ def _from_vendor(error: BaseException) -> StonechatError | None:  # noqa: PLR091
             return UpstreamFailed(
                 _BUSY if broken else _NOT_SET_UP, reason=f"status_{error.status_code}", allow_retry=broken
             )
+        case openai.APIConnectionError() if begun:
+            return UpstreamFailed(_BROKEN_OFF, reason="broken_off", allow_retry=True)
         case openai.APIConnectionError():
             return UpstreamFailed(_BUSY, reason="unreachable", allow_retry=True)
-        case openai.APIError() | ModelBehaviorError() | httpx2.HTTPError() | json.JSONDecodeError():
+        case openai.APIError() | ModelBehaviorError() | httpx2.HTTPError() | json.JSONDecodeError() | RecursionError():
             return UpstreamFailed(_BROKEN_OFF, reason="bad_answer", allow_retry=True)
         case MaxTurnsExceeded():
             return UpstreamFailed(_BROKEN_OFF, reason="too_many_steps", allow_retry=True)

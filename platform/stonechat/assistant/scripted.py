@@ -11,7 +11,7 @@ from agents.models.interface import Model
 
 from stonechat.assistant.model_events import message_events
 
-SCRIPTED_DELTAS = tuple(f"word{number:02d} " for number in range(50))
+SCRIPTED_DELTAS = ("word00", *(f" word{number:02d}" for number in range(1, 50)))
 SCRIPTED_TEXT = "".join(SCRIPTED_DELTAS)
 
 

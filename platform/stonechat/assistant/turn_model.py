@@ -75,6 +75,7 @@ class TurnModel(Model):
                     yield ResponseCompletedEvent.model_construct(
                         type="response.completed", response=event.response, sequence_number=event.sequence_number
                     )
+                    return  # going on would raise
 
 
 class _Meter:

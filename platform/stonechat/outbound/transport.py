@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import anyio
 import httpcore2
@@ -171,13 +172,14 @@ class _Body(httpx2.AsyncByteStream):
         self._answer = answer
         self._request = request
         self._max_bytes = max_bytes
+        self._received = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = 0
+        """May be asked for again, for what is left: OpenAI's SDK drains a stream after its `[DONE]`."""
         with _httpx_errors(self._request):
-            async for chunk in self._answer.aiter_stream():
-                received += len(chunk)
-                if received > self._max_bytes:
+            async for chunk in cast("AsyncIterable[bytes]", self._answer.stream):
+                self._received += len(chunk)
+                if self._received > self._max_bytes:
                     raise too_large(self._request.url.host, self._max_bytes)
                 yield chunk
 

@@ -169,8 +169,8 @@ async def usage_summary(session: AsyncSession, tenant_id: UUID, *, period: Perio
         input_tokens=total[2],
         output_tokens=total[3],
         cached_tokens=total[4],
-        models=[ModelUsage(name, model, count, *tokens) for name, model, count, *tokens in models.tuples()],
-        days=[DayUsage(date.isoformat(), count, *tokens) for date, count, *tokens in days.tuples()],
+        models=[ModelUsage(name, model, count, *tokens) for name, model, count, *tokens in models],
+        days=[DayUsage(date.isoformat(), count, *tokens) for date, count, *tokens in days],
     )
 
 
