@@ -36,7 +36,8 @@ async function bundle({ entry, format, vendored = false }) {
     minify: true,
     format,
     target: "es2022",
-    charset: "utf8",
+    // The loader runs in pages of any encoding; the frame's document is ours, and UTF-8.
+    charset: vendored ? "utf8" : "ascii",
     legalComments: "none",
     ...(vendored && { banner: { js: "/*! parts by others: see LICENSES.txt beside this file */" } }),
     plugins: [minifiedCss],

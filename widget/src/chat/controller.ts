@@ -126,7 +126,7 @@ export class Chat {
   }
 
   stop(): void {
-    if (!this.#run || !this.busy) return;
+    if (!this.#run || this.#run.stopping || !this.busy) return;
     this.#dispatch({ type: "phase", phase: "stopping" });
     this.#run.stop();
   }

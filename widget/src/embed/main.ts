@@ -13,6 +13,6 @@ declare global {
   }
 }
 
-const script = (document.currentScript ?? document.querySelector("script[data-domain-key]")) as HTMLScriptElement;
+const script = document.currentScript as HTMLScriptElement;
 
 if (!window.Stonechat?.live) window.Stonechat = start(optionsOf(script), window.Stonechat?.q ?? []);

@@ -78,11 +78,11 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
       href: address,
       target: "_blank",
       rel: "noopener",
-      onclick: () => {
-        if (byThisPage) return true;
+      onclick: (event) => {
+        if (byThisPage) return;
+        event.preventDefault();
         drop();
         warm();
-        return false;
       },
     }));
     emit("error");

@@ -86,7 +86,7 @@ function run(parent: Parent | null): void {
     unread = 0;
     void begin();
     // On a phone the field would raise the keyboard over the greeting.
-    if (focus) (matchMedia("(pointer: coarse)").matches ? app.element.querySelector<HTMLElement>(".log") : app.composer.input)?.focus();
+    if (focus && !matchMedia("(pointer: coarse)").matches) app.composer.input.focus();
   };
 
   app.render(chat.state);

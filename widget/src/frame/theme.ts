@@ -19,7 +19,7 @@ export function accentProperties(accent: string, scheme: Scheme): Record<string,
     "--accent": accent,
     "--on-accent": inkOn(accent),
     "--accent-edge": edge,
-    "--accent-text": readableOn(accent, tint, TEXT),
+    "--accent-text": readableOn(readableOn(accent, tint, TEXT), surface, TEXT),
     "--accent-line": readableOn(accent, surface, SHAPE),
     "--accent-tint": tint,
   };

@@ -28,7 +28,7 @@ export type ToFrame =
 
 export interface LauncherLook {
   readonly accent: string;
-  readonly position: string;
+  readonly position: "left" | "right";
   readonly label: string;
 }
 
@@ -68,12 +68,15 @@ export function parseToFrame(value: unknown): ToFrame | null {
   return null;
 }
 
-/** A predicate, not a parser: the loader must stay tiny, and a message is already this side's own copy. */
+/**
+ * A predicate, not a parser: the loader must stay tiny, and a message is already this side's own copy.
+ * `position` goes unchecked: whatever is not "left" is right.
+ */
 export function isToHost(value: unknown): value is ToHost {
   if (!isRecord(value)) return false;
-  const { type, accent, position, label, count, detail } = value;
+  const { type, accent, label, count, detail } = value;
   if (type === "launcher") {
-    return isColour(accent) && isString(position) && isString(label) && label.length <= MAX_LABEL;
+    return isColour(accent) && isString(label) && label.length <= MAX_LABEL;
   }
   if (type === "unread") return Number.isInteger(count);
   if (type === "effect") return isRecord(detail) && isString(detail.name);

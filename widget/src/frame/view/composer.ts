@@ -59,7 +59,7 @@ export function createComposer(locale: Locale, placeholder: string | null, event
     const focused = element.ownerDocument.activeElement;
     send.hidden = state.busy;
     stop.hidden = !state.busy;
-    stop.disabled = !state.canStop;
+    stop.disabled = !state.canStop && focused !== stop; // disabling would drop the focus
     // A button that hides takes the focus with it: give it to the field.
     if ((focused === send || focused === stop) && (focused as HTMLElement).hidden) input.focus();
   };

@@ -29,8 +29,9 @@ export class MarkdownView {
     private readonly draw: (mark: Mark) => Node = () => document.createTextNode(""),
   ) {}
 
-  update(source: string, marks: readonly Mark[], growing: boolean): void {
+  update(source: string, given: readonly Mark[], growing: boolean): void {
     const text = source.replace(PRIVATE, "\uFFFD").replaceAll("\r", " "); // marks count on the length staying
+    const marks = given.map(({ at, citation }) => ({ at: text.slice(0, at).trimEnd().length, citation }));
     const settled = this.#frozen.at(-1)?.end ?? 0;
     if (text.slice(0, settled) !== this.#text.slice(0, settled)) this.#reset();
     this.#text = text;
@@ -77,9 +78,12 @@ export class MarkdownView {
   }
 }
 
-/** Nesting thousands deep exhausts the lexer's stack: such a text is shown as it is. */
+/** Nesting hundreds deep takes the lexer ages, then its stack: such a text is shown as it is. */
+const TOO_DEEP = /(?:[>*_~[(+-]\s?){300}/;
+
 function lex(source: string): Token[] {
   try {
+    if (TOO_DEEP.test(source)) throw new RangeError();
     return new Lexer({ gfm: true, breaks: false }).lex(source);
   } catch {
     return [{ type: "paragraph", raw: source, text: source, tokens: [{ type: "text", raw: source, text: source }] }];

@@ -134,8 +134,7 @@ const STRUCTURAL = /^\s*(?:(`{3,}|~{3,}).*|[-=*_|:\s]+)$/;
 export function withSlots(source: string, start: number, marks: readonly Mark[]): string {
   let result = source;
   for (let slot = marks.length - 1; slot >= 0; slot--) {
-    let at = Math.min((marks[slot] as Mark).at - start, source.length);
-    while (at > 0 && /\s/.test(source[at - 1] as string)) at--;
+    const at = Math.min((marks[slot] as Mark).at - start, source.length);
     const line = source.slice(source.lastIndexOf("\n", at - 1) + 1, at);
     if (at === 0 || STRUCTURAL.test(line)) continue;
     result = `${result.slice(0, at)}⸨${String.fromCharCode(FIRST_SLOT + slot)}⸩${result.slice(at)}`;
