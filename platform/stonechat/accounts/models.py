@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, text
+from sqlalchemy import Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat.db.tenancy import TenantRow
@@ -30,7 +30,7 @@ class Membership(TenantRow):
     __tablename__ = "memberships"
 
     person_id: Mapped[str] = mapped_column(primary_key=True)
-    role: Mapped[Role]
+    role: Mapped[Role] = mapped_column(Text())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

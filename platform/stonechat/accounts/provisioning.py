@@ -18,8 +18,10 @@ async def provision_tenant(
     """
     made = await tenants.create_tenant(database, name=name, owner_email=owner_email)
     async with database.tenant(made.tenant_id) as session:
-        _, secret = await api_keys.create_api_key(session, system(made.tenant_id), name=FIRST_KEY_NAME, scopes=["admin"])
+        _, secret = await api_keys.create_api_key(
+            session, system(made.tenant_id), name=FIRST_KEY_NAME, scopes=["admin"]
+        )
         url = None
-        if made.owner_is_new:
+        if not made.owner_has_password:
             url = people.setup_url(public_url, token=await people.new_setup_token(session, made.owner_id))
     return {"tenant_id": str(made.tenant_id), "api_key": secret, "setup_url": url}

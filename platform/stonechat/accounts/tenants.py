@@ -34,11 +34,12 @@ class TenantView(BaseModel):
 
 @dataclass(frozen=True)
 class CreatedTenant:
-    """What `create_tenant` made. `owner_is_new` when nobody had that address before: they need a set-up link."""
+    """What `create_tenant` made. An owner without a password needs a set-up link."""
 
     tenant_id: UUID
     owner_id: str
     owner_is_new: bool
+    owner_has_password: bool
 
 
 async def create_tenant(
@@ -53,7 +54,7 @@ async def create_tenant(
         session.add(Membership(tenant_id=tenant_id, person_id=owner.person_id, role="owner"))
         session.add(DirectoryMembership(person_id=owner.person_id, tenant_id=tenant_id))
         await record_audit(session, system(tenant_id), "tenant.create", detail={"owner": owner.person_id})
-    return CreatedTenant(tenant_id, owner.person_id, is_new)
+    return CreatedTenant(tenant_id, owner.person_id, is_new, owner.password_hash is not None)
 
 
 async def get_tenant(session: AsyncSession, actor: Actor) -> TenantView:

@@ -8,7 +8,6 @@ over after `ABANDONED_AFTER` without doing anything twice. A request that fails 
 Answers are stored encrypted with the tenant's own key, because some hold secrets that are shown once; so a retry may be
 shown the secret again, for as long as the key lives, and the database alone shows it to nobody.
 
-    app.state.idempotency = Idempotency(database, keyring)
     router = APIRouter(route_class=IdempotentRoute)
 """
 
@@ -24,7 +23,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import Index, and_, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -32,6 +31,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from stonechat import clock
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.api_keys import authenticate_api_key
+from stonechat.api.dependencies import services_of
 from stonechat.crypto.keyring import Keyring
 from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.db.session import Database
@@ -57,6 +57,7 @@ class StoredAnswer(TenantRow):
     """A key that was used: claimed while `status` is null, answered after."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("idempotency_keys_created_at_idx", "tenant_id", "created_at"),)
 
     scope: Mapped[str] = mapped_column(primary_key=True)
     """Who sent it: `<kind of actor>:<id>`."""
@@ -200,7 +201,7 @@ _PARAMETER = {
 async def _answer_once(handler: Handler, request: Request, key: str) -> Response:
     if not _KEY.fullmatch(key):
         raise BadRequest("An Idempotency-Key has 1 to 255 visible ASCII characters.")
-    idempotency: Idempotency = request.app.state.idempotency
+    idempotency = _idempotency_of(request)
     actor = await authenticate_api_key(idempotency.database, request.headers.get("authorization"))
     claim = await idempotency.claim(actor, key=key, request_hash=await _request_hash(request))
     if isinstance(claim, Response):
@@ -225,6 +226,15 @@ async def _answer_once(handler: Handler, request: Request, key: str) -> Response
         async with idempotency.database.tenant(actor.tenant_id) as own:
             await idempotency.store(own, claim, response=response)
     return response
+
+
+def _idempotency_of(request: Request) -> Idempotency:
+    """Over the process's services, unless the application brought its own."""
+    own = getattr(request.app.state, "idempotency", None)
+    if isinstance(own, Idempotency):
+        return own
+    services = services_of(request)
+    return Idempotency(services.database, services.keyring)
 
 
 async def _request_hash(request: Request) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Date, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Date, Index, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
@@ -36,6 +36,7 @@ class UsageLedgerRow(TenantRow):
     """A ledger entry as stored; the table is partitioned by month of `occurred_at`."""
 
     __tablename__ = "usage_ledger"
+    __table_args__ = (Index("usage_ledger_run_idx", "tenant_id", "run_id"),)
 
     occurred_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())
     entry_id: Mapped[str] = mapped_column(primary_key=True)
