@@ -4,6 +4,9 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# Where this is set, every start would compile every library anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 # Names tried for a Python of 3.11 or newer; `make PYTHON=/path/to/python3.12 run` names one.
