@@ -23,6 +23,7 @@ from stonechat.web import (
     encode_cursor,
     install_middlewares,
     install_problem_handlers,
+    middleware,
     problem_response,
 )
 from stonechat.web.addresses import resolve
@@ -227,25 +228,28 @@ async def test_a_plain_asgi_route_can_answer_with_a_problem() -> None:
     assert json.loads(sent[1]["body"])["code"] == "invalid_session"
 
 
-async def test_a_declared_body_that_is_too_large_is_refused_unread() -> None:
-    app, read = build_app(), False
+async def test_who_asks_first_is_refused_without_sending_the_body() -> None:
+    read = False
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal read
         read = True
         yield b"x"
 
-    async with client_of(app) as client:
-        response = await client.post("/raw", content=body(), headers={"content-length": str((1 << 20) + 1)})
+    headers = {"content-length": str((1 << 20) + 1), "expect": "100-continue"}
+    async with client_of(build_app()) as client:
+        response = await client.post("/raw", content=body(), headers=headers)
     problem = assert_problem(response, 413, "payload_too_large")
     assert problem["max_bytes"] == 1 << 20
     assert response.headers["connection"] == "close"
-    # httpx's transport reads lazily, so what the application did not ask for was never produced.
     assert not read
 
 
 @pytest.mark.parametrize("path", ["/raw", "/orders"])
-async def test_a_streamed_body_is_cut_at_the_limit(path: str) -> None:
+async def test_a_streamed_body_is_refused_and_only_so_much_of_it_is_waited_for(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "DISCARD_BYTES", 65536 * 10)
     produced = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -257,7 +261,7 @@ async def test_a_streamed_body_is_cut_at_the_limit(path: str) -> None:
     async with client_of(build_app()) as client:
         response = await client.post(path, content=body(), headers=JSON)
     assert_problem(response, 413, "payload_too_large")
-    assert produced == 17
+    assert produced == 17 + 10
 
 
 async def test_limits_go_by_path_and_the_longest_prefix_counts(client: httpx.AsyncClient) -> None:

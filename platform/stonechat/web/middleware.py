@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
 from fastapi import FastAPI
@@ -15,6 +17,8 @@ from stonechat.web.problems import problem_response
 
 MEGABYTE = 1 << 20
 DEFAULT_BODY_BYTES = 1 * MEGABYTE
+DISCARD_BYTES, DISCARD_SECONDS = 128 * MEGABYTE, 20.0
+"""How much of a body that is refused is read and thrown away."""
 
 _DEFAULTS = (
     (b"x-content-type-options", b"nosniff"),
@@ -75,7 +79,7 @@ class DefaultHeaders:
 
 
 class BodyLimit:
-    """Answers 413 to a body that is too large: by its Content-Length, before anything is read; else while it streams."""
+    """Answers 413 to a body that is too large, by its Content-Length or while it streams; nothing of it is kept."""
 
     def __init__(self, app: ASGIApp, *, default: int = DEFAULT_BODY_BYTES, limits: Mapping[str, int]) -> None:
         """`limits` maps path prefixes to bytes; the longest prefix that fits counts."""
@@ -90,7 +94,7 @@ class BodyLimit:
         limit = self._limit_of(scope["path"])
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared[:20]) > limit:
-            await _too_large(limit)(scope, receive, send)
+            await _refuse(limit, scope, receive, send)
             return
         await self._counted(limit, scope, receive, send)
 
@@ -126,7 +130,24 @@ class BodyLimit:
             if started or not exceeded:
                 raise
         if exceeded and not started:
-            await _too_large(limit)(scope, receive, send)
+            await _refuse(limit, scope, receive, send)
+
+
+async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 413 once the sender has sent all, or as much as we wait for.
+
+    To close while it is still sending would reset the connection, and the sender would never read why.
+    """
+    asked_first = any(name == b"expect" for name, _ in scope["headers"])
+    read = DISCARD_BYTES if asked_first else 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while read < DISCARD_BYTES:
+                message = await receive()
+                read += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    break
+    await _too_large(limit)(scope, receive, send)
 
 
 def _too_large(limit: int) -> ASGIApp:

@@ -1,0 +1,152 @@
+"""The web application: what is opened, in what order, and which routes answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from stonechat import __version__
+from stonechat.api import (
+    agents,
+    api_keys,
+    chatkit,
+    domain_keys,
+    embed,
+    health,
+    identity_keys,
+    knowledge,
+    limits,
+    model_providers,
+    sessions,
+)
+from stonechat.api.cors import VisitorCors
+from stonechat.api.dependencies import Services
+from stonechat.assistant.agent import Assistant
+from stonechat.assistant.cache import ConfigCache
+from stonechat.assistant.documents import TenantDocuments
+from stonechat.chat.hub import RunHub
+from stonechat.chat.sweeper import sweep_crashed_runs
+from stonechat.chat.turns import ChatServer
+from stonechat.crypto.keyring import Keyring
+from stonechat.db.session import Database
+from stonechat.demo.pages import demo_router
+from stonechat.embed.assets import load_assets
+from stonechat.embed.installs import Installs
+from stonechat.identity.lookup import SiteKeys
+from stonechat.identity.origins import platform_origins
+from stonechat.identity.tokens import SessionTokens
+from stonechat.knowledge.deps import open_knowledge
+from stonechat.knowledge.service import MAX_DOCUMENT_BYTES
+from stonechat.limits.limiter import Limiter
+from stonechat.limits.rules import RulesCache
+from stonechat.outbound.client import OutboundClient
+from stonechat.providers.provider import ModelProviders
+from stonechat.settings import Settings
+from stonechat.web import install_middlewares, install_problem_handlers
+from stonechat.worker import running_worker
+
+MULTIPART_OVERHEAD = 64 * 1024
+DESCRIPTION = "AI chat for other people's web sites. Errors are RFC 9457 problems; see docs/errors.md."
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything a web process holds, closed in reverse. Nothing connects before it is used."""
+    assert settings.database_url is not None, "local_services() or the environment provides it"  # noqa: S101
+    keyring = Keyring([key.get_secret_value() for key in settings.secret_keys])
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url, pool_size=settings.database_pool_size)
+        stack.push_async_callback(database.close)
+        knowledge_room = open_knowledge(settings, database)
+        stack.push_async_callback(knowledge_room.close)
+        outbound = OutboundClient(allowed_networks=settings.outbound_networks)
+        stack.push_async_callback(outbound.aclose)
+        providers = ModelProviders(database, keyring=keyring, settings=settings, http_client=outbound.httpx_client)
+        stack.push_async_callback(providers.aclose)
+        limiter = Limiter(settings, rules=RulesCache(database))
+        stack.push_async_callback(limiter.close)
+        hub = RunHub(database)
+        stack.push_async_callback(hub.close)
+        configs = ConfigCache()
+        assistant = Assistant(knowledge=TenantDocuments(knowledge_room), providers=providers, settings=settings)
+        yield Services(
+            settings=settings,
+            database=database,
+            keyring=keyring,
+            session_tokens=SessionTokens(keyring, issuer=settings.public_url),
+            site_keys=SiteKeys(database),
+            limiter=limiter,
+            knowledge=knowledge_room,
+            configs=configs,
+            chat=ChatServer(hub, assistant, configs=configs),
+            assets=load_assets(),
+            installs=Installs(database),
+            platform_origins=platform_origins(settings),
+        )
+
+
+def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
+    """The application. Opens nothing until its lifespan begins; then `app.state.services` is there.
+
+    `with_worker` does the background work in this process, too. `app.state.drain()` ends what streams.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings) as services:
+            app.state.services = services
+            # What a crash left behind is closed at once; the worker looks again every few seconds.
+            await sweep_crashed_runs(services.database)
+            if not with_worker:
+                yield
+                return
+            async with running_worker(settings, services.database, services.knowledge):
+                yield
+
+    app = FastAPI(
+        title="Stonechat",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.settings = settings
+    app.state.demo_keys = {}
+
+    async def drain() -> None:
+        services: Services | None = getattr(app.state, "services", None)
+        if services is not None:
+            await services.chat.hub.close()
+
+    app.state.drain = drain
+    install_problem_handlers(app)
+    app.add_middleware(VisitorCors)
+    install_middlewares(
+        app, settings, body_limits={"/api/v1/knowledge/documents": MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD}
+    )
+    _add_routes(app, settings)
+    return app
+
+
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    app.include_router(health.router)
+    for router in (embed.assets_router, embed.router, sessions.router):
+        app.include_router(router)
+    app.router.routes.extend(chatkit.routes())
+    management = APIRouter(prefix="/api/v1")
+    for room in (agents, domain_keys, knowledge, identity_keys, limits, api_keys, model_providers):
+        management.include_router(room.router)
+    management.include_router(sessions.preview_router)
+    app.include_router(management)
+    if not settings.is_production:
+        app.include_router(demo_router(app.state.demo_keys))
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
