@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from agents import add_trace_processor, set_trace_processors
+from agents.tracing import TracingProcessor
 from chatkit.types import (
     AssistantMessageContent,
     AssistantMessageItem,
@@ -350,6 +352,34 @@ async def test_an_answer_cut_at_the_limit_of_tokens_stands(
         answer = await ask(assistant, "Refunds?", model="openai/gpt", tenant_id=tenant_id)
     assert (answer.text, answer.error) == ("Half an ans", None)
     assert answer.usage.output_tokens == 9
+
+
+class Traces(TracingProcessor):
+    """Counts what the SDK would send somewhere."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_trace_start(self, trace: Any) -> None:
+        self.seen += 1
+
+    on_trace_end = on_span_start = on_span_end = on_trace_start
+
+    def shutdown(self) -> None:
+        pass
+
+    force_flush = shutdown
+
+
+async def test_nothing_is_traced_to_anyone(assistant: Assistant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-operators")
+    traces = Traces()
+    add_trace_processor(traces)
+    try:
+        await ask(assistant, "refunds", model="extractive")
+        assert traces.seen == 0
+    finally:
+        set_trace_processors([])
 
 
 # What goes wrong

@@ -130,20 +130,21 @@ class Assistant:
                 )
                 stack.callback(result.cancel)  # or it would go on generating, and billing, for nobody
                 events.end_with(result)
-                async for event in events.until_end():
-                    yield event
+                while await events.more():
+                    while events.waiting:
+                        yield events.waiting.popleft()
                 await _settle(result)
                 writer.finish()
-                for event in events.rest():
-                    yield event
+                while events.waiting:
+                    yield events.waiting.popleft()
                 if not writer.messages:
                     raise UpstreamFailed(
                         "The model gave an empty answer. Please try again.", reason="empty", allow_retry=True
                     )
         except Exception as error:
             writer.finish()
-            for event in events.rest():
-                yield event
+            while events.waiting:
+                yield events.waiting.popleft()
             failure = as_failure(error, begun=writer.characters > 0)
             if failure is None:
                 raise
@@ -194,12 +195,12 @@ class _Events:
     """Events on their way from the model's task to the caller's."""
 
     def __init__(self) -> None:
-        self._waiting: deque[ThreadStreamEvent] = deque()
+        self.waiting: deque[ThreadStreamEvent] = deque()
         self._wake = asyncio.Event()
         self._ended = False
 
     def put(self, event: ThreadStreamEvent) -> None:
-        self._waiting.append(event)
+        self.waiting.append(event)
         self._wake.set()
 
     def end_with(self, result: RunResultStreaming) -> None:
@@ -211,19 +212,12 @@ class _Events:
         self._ended = True
         self._wake.set()
 
-    async def until_end(self) -> AsyncIterator[ThreadStreamEvent]:
-        while True:
-            await self._wake.wait()
+    async def more(self) -> bool:
+        """Wait for events, or for the end: False once it has come and nothing waits any more."""
+        if not self.waiting and not self._ended:
             self._wake.clear()
-            while self._waiting:
-                yield self._waiting.popleft()
-            if self._ended:
-                return
-
-    def rest(self) -> list[ThreadStreamEvent]:
-        events = list(self._waiting)
-        self._waiting.clear()
-        return events
+            await self._wake.wait()
+        return bool(self.waiting) or not self._ended
 
 
 async def _settle(result: RunResultStreaming) -> None:
