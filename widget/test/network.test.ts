@@ -190,6 +190,14 @@ describe("a run", () => {
     expect(it_.links.filter((link) => link === "offline")).toHaveLength(5);
   });
 
+  it("after a crash at the server is told what was kept, in frames without a number", async () => {
+    const kept = { type: "thread.item.replaced", item: { id: "a", type: "assistant_message", content: [] } };
+    const body = `id: run_1:2\ndata: ${JSON.stringify(delta("2"))}\n\ndata: ${JSON.stringify(kept)}\n\n`;
+    const it_ = follow([events([delta("1")], { cut: true }), new Response(body, { headers: { "Content-Type": "text/event-stream" } })]);
+    await it_.run.ask(ASK);
+    expect(it_.texts().slice(0, 3)).toEqual(["1", "2", "thread.item.replaced"]);
+  });
+
   it("that the server forgot is gone", async () => {
     const it_ = follow([problem(404, "not_found")]);
     expect(await it_.run.follow("run_9")).toBe("gone");

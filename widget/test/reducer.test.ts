@@ -96,7 +96,7 @@ describe("events of the protocol", () => {
       { type: "thread.item.replaced", item: answer("b", "TWO") },
     ]);
     expect(shown(state)).toEqual([
-      ["b", "streaming", "TWO"],
+      ["b", "done", "TWO"],
       ["c", "done", "three"],
     ]);
   });

@@ -9,11 +9,12 @@ const parse = (...chunks: string[]): Frame[] => {
 };
 
 const STREAM =
-  '\uFEFF: ping\r\nid: run_1:1\r\ndata: {"a":1}\r\n\r\n: ping\n\nid: run_1:2\ndata: first\ndata:second\nevent: x\n\ndata\rid:run_1:3\r\r';
+  '\uFEFF: ping\r\nid: run_1:1\r\ndata: {"a":1}\r\n\r\n: ping\n\nid: run_1:2\ndata: first\ndata:second\nevent: x\n\ndata\rid:run_1:3\r\rdata: no id\n\n';
 const FRAMES = [
   { id: "run_1:1", data: '{"a":1}' },
   { id: "run_1:2", data: "first\nsecond" },
   { id: "run_1:3", data: "" },
+  { id: "", data: "no id" },
 ];
 
 describe("the event-stream parser", () => {

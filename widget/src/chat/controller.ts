@@ -239,7 +239,8 @@ export class Chat {
   #hear(event: StreamEvent): void {
     if (event.type === "client_effect") this.outside.effect(event.name, event.data);
     if (event.type === "error") this.#heard = true;
-    if (event.type === "thread.item.done" && event.item.type !== "user_message") this.#heard = true;
+    const isStored = event.type === "thread.item.done" || event.type === "thread.item.replaced";
+    if (isStored && !PRELUDE.has(event.item.type)) this.#heard = true;
     this.#dispatch({ type: "stream", event });
     if (event.type === "thread.created") this.#keep({ thread: event.thread.id });
   }
@@ -285,6 +286,9 @@ const saidIn = ({ item }: Entry): string =>
   item.type === "user_message" ? item.content.map(({ text }) => text).join("") : "";
 
 const ours = (code: string, allowRetry = true): Failure => ({ code, detail: null, status: null, retryAt: null, allowRetry });
+
+/** Items that come before an answer, and are none. */
+const PRELUDE = new Set(["user_message", "workflow", "task"]);
 
 /** Refusals that asking again will not change. */
 const FINAL = new Set([400, 403, 404, 413, 415, 422]);

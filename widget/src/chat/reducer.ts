@@ -98,9 +98,8 @@ export function reduceEvent(state: ChatState, event: StreamEvent): ChatState {
       return speaks(event.item) ? { ...next, progress: null } : next;
     }
     case "thread.item.replaced":
-      // After a server crash this carries what was kept of an answer: whether it is still being written
-      // is what it was before.
-      return put(state, event.item, find(state, event.item.id)?.status ?? "done");
+      // Replaced items are stored ones: after a crash, what was kept of an answer that nobody writes any more.
+      return put(state, event.item, "done");
     case "thread.item.removed":
       return { ...state, entries: state.entries.filter(({ item }) => item.id !== event.item_id) };
     case "stream_options":

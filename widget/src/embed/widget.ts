@@ -125,7 +125,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
 
   const warm = () => {
     if (frame) return;
-    frame = make("iframe", { title: "Chat", allow: "clipboard-write", onload: greet, src: address });
+    frame = make("iframe", { title: "Chat", onload: greet, src: address });
     stage.prepend(frame);
   };
 

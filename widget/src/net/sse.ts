@@ -1,7 +1,7 @@
 /** WHATWG event-stream framing over chunks split anywhere, even inside a CRLF. */
 export interface Frame {
   readonly data: string;
-  /** The last id seen, as the standard has it: it carries over to frames without one. */
+  /** This frame's own id, or "": unlike in the standard none is carried over, for frames without one mean it. */
   readonly id: string;
 }
 
@@ -18,6 +18,7 @@ export function frameParser(onFrame: (frame: Frame) => void): (chunk: string) =>
     if (text === "") {
       if (data.length) onFrame({ data: data.join("\n"), id });
       data = [];
+      id = "";
       return;
     }
     const colon = text.indexOf(":");
