@@ -34,6 +34,9 @@ _RARE = 0.5
 _SAME, _ALIKE = 0.85, 0.8
 _ABOVE, _BESIDE, _TITLE, _WITHIN = 0.9, 0.75, 0.6, 0.35
 _NAME_MISSING = 0.2
+_INSERTED = 0.5
+_ASKED_BY_HEADING = 0.1
+_DEFINES = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,19 @@ def _questions(query: str) -> list[str]:
 # Reading the question
 
 
-def _terms(question: str, units: Sequence[Unit], languages: Sequence[str]) -> list[_Term]:
-    held: dict[int, int] = {}
-    for unit in units:
-        for known in unit.stems | unit.above:
-            held[known] = held.get(known, 0) + 1
+_DEFINITION = re.compile(
+    r"\s*(?:what(?:'s| is| are)|what does)\s+(?:an? |the )?([\w\s-]{2,40}?)(?:\s+(?:mean|stand for|do))?\s*\??\s*$",
+    re.IGNORECASE,
+)
+
+
+def _subject(unit: Unit) -> str:
+    """What a table's row or a defining sentence is about: the words before its first bar, colon or “is”."""
+    return re.split(r" \| |: | is | are | means | shall mean ", unit.text.lstrip("- "), maxsplit=1)[0]
+
+
+def _terms(question: str, passages: Sequence[Passage], units: Sequence[Unit], languages: Sequence[str]) -> list[_Term]:
+    held = _counts(passages, units)
     original = {word: position for position, word in reversed(list(enumerate(words_of(question))))}
     shouting = question.isupper()
     terms: dict[int, _Term] = {}
@@ -110,20 +121,39 @@ def _terms(question: str, units: Sequence[Unit], languages: Sequence[str]) -> li
         stem = stems[0]
         if stem is None or None in stems or stem in terms:
             continue  # a stop word, or said before
-        light = lower in LIGHT
+        light = stem in _light()
         named = (
             not shouting
             and not light
-            and (any(character.isdigit() for character in word) or (original.get(word, 0) > 0 and word[:1].isupper()))
+            and (
+                any(character.isdigit() or character.isupper() for character in word[1:])
+                or (original.get(word, 0) > 0 and word[:1].isupper())
+            )
         )
         same = _same(lower)
+        if not same.isdisjoint(terms):
+            continue  # said before in another word
         common = max((held.get(one, 0) for one in {stem} | same), default=0) / len(units)
         rarity = log(1 + 1 / (common + 0.02)) / log(51)
-        weight = (_LIGHT_WEIGHT if light else _NAME_WEIGHT if named else 1.0) * (1 - _RARE + _RARE * rarity)
+        weight = (_LIGHT_WEIGHT if light else _NAME_WEIGHT if named and not common else 1.0) * (
+            1 - _RARE + _RARE * rarity
+        )
+        if word not in original:
+            weight *= _INSERTED
         terms[stem] = _Term(lower, stem, same, weight, named)
         if len(terms) >= MAX_TERMS:
             break
     return list(terms.values())
+
+
+def _counts(passages: Sequence[Passage], units: Sequence[Unit]) -> dict[int, int]:
+    """How many units each stem is in, or stands over as heading or title."""
+    titles = [stems_of(passage.title, passage.language) for passage in passages]
+    held: dict[int, int] = {}
+    for unit in units:
+        for stem in unit.stems | unit.above | titles[unit.passage]:
+            held[stem] = held.get(stem, 0) + 1
+    return held
 
 
 @lru_cache(maxsize=4096)
@@ -138,6 +168,11 @@ def _same(word: str) -> frozenset[int]:
 
 
 @lru_cache(maxsize=1)
+def _light() -> frozenset[int]:
+    return frozenset(stem for word in LIGHT if (stem := term_of(word)) is not None)
+
+
+@lru_cache(maxsize=1)
 def _groups() -> tuple[frozenset[int], ...]:
     return tuple(frozenset(stem for word in group if (stem := term_of(word)) is not None) for group in GROUPS)
 
@@ -148,8 +183,8 @@ def _groups() -> tuple[frozenset[int], ...]:
 def _score(question: str, passages: Sequence[Passage], units: list[Unit]) -> tuple[float, list[Unit]] | None:
     """The best unit's score and all units, best first; None for a question without a telling word."""
     languages = tuple(dict.fromkeys(passage.language for passage in passages)) or (DEFAULT_LANGUAGE,)
-    terms = _terms(question, units, languages)
-    if not any(term.word not in LIGHT for term in terms):
+    terms = _terms(question, passages, units, languages)
+    if all(term.stem in _light() for term in terms):
         return None
     total = sum(term.weight for term in terms)
     wanted = [(answer, worth) for asks, answer, worth in ASKS if asks.search(question)]
@@ -163,6 +198,9 @@ def _score(question: str, passages: Sequence[Passage], units: list[Unit]) -> tup
         for term in terms
         if term.name and not any(_has(term, stems | titles[n], alike) for n, stems in enumerate(within))
     )
+    asked = frozenset().union(*({term.stem, *term.same, *alike[term.stem]} for term in terms))
+    about = _DEFINITION.match(question)
+    defined = stems_of(about.group(1), languages[0]) if about else None
     ranked: list[tuple[float, int, Unit]] = []
     for number, unit in enumerate(units):
         if unit.kind == "heading":
@@ -187,6 +225,10 @@ def _score(question: str, passages: Sequence[Passage], units: list[Unit]) -> tup
             elif not answer.search(around):
                 score -= worth
         score -= 0.012 * unit.passage
+        if unit.heading and unit.heading <= asked:
+            score += _ASKED_BY_HEADING
+        if defined and defined == stems_of(_subject(unit), passages[unit.passage].language):
+            score += _DEFINES
         ranked.append((score, -number, unit))
     if not ranked:
         return None

@@ -18,6 +18,9 @@ _ABBREVIATION = re.compile(
 _HEADING = re.compile(r"#{1,6} ")
 _ITEM = re.compile(r"(?:- |\d{1,3}[.)] )")
 _HYPHENATED = re.compile(r"[^\W_]+(?:-[^\W_]+)+")
+_CLAUSE = re.compile(r"[,;:)—](?= )")
+MAX_SENTENCE = 280
+"""Characters of a sentence beyond which it is taken clause by clause."""
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Unit:
     words: frozenset[str]
     above: frozenset[int]
     """Stems of the headings over it."""
+    heading: frozenset[int]
+    """Stems of the nearest of them."""
     lead: int | None
     """Where the line begins that introduces it: a table's column names, or “You need:” before a list."""
     score: float = 0.0
@@ -65,6 +70,7 @@ class _Reader:
         self._section = 0
         self._path: list[tuple[int, frozenset[int]]] = []
         self._base = frozenset[int]().union(*(stems_of(heading, passage.language) for heading in passage.headings))
+        self._nearest = stems_of(passage.headings[-1], passage.language) if passage.headings else frozenset[int]()
         self._lead: int | None = None
         self._names: int | None = None
 
@@ -109,6 +115,7 @@ class _Reader:
             stems=stems_of(text, self._passage.language),
             words=frozenset(_words(text)),
             above=self._base.union(*(stems for _, stems in self._path)),
+            heading=self._path[-1][1] if self._path else self._nearest,
             lead=lead,
         )
 
@@ -122,7 +129,20 @@ def _sentences(line: str) -> Iterator[tuple[int, int]]:
             begin = found.start() + len(found.group()) - len(found.group().lstrip())
         if found.end() < len(line) and _ABBREVIATION.search(line[begin : found.end()]):
             continue
-        yield begin, found.end()
+        yield from _clauses(line, begin, found.end())
         begin = None
     if begin is not None and line[begin:].strip():
-        yield begin, len(line.rstrip())
+        yield from _clauses(line, begin, len(line.rstrip()))
+
+
+def _clauses(line: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """A sentence whole, or, if it is too long to quote, cut after marks that part its clauses."""
+    while end - begin > MAX_SENTENCE:
+        marks = [found.start() + 1 for found in _CLAUSE.finditer(line, begin + MAX_SENTENCE // 3, begin + MAX_SENTENCE)]
+        stop = marks[-1] if marks else line.rfind(" ", begin + 1, begin + MAX_SENTENCE)
+        if stop <= begin:
+            stop = begin + MAX_SENTENCE
+        yield begin, stop
+        begin = stop + len(line[stop:end]) - len(line[stop:end].lstrip())
+    if begin < end:
+        yield begin, end

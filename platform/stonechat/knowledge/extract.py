@@ -109,11 +109,19 @@ def extract_text(data: bytes) -> Extracted:
             out.add("heading", lines[0], level=2)
         elif sum(1 for line in lines if BULLET.match(line)) >= 2:
             _add_list(out, lines)
+        elif _is_prose(lines):
+            out.add("paragraph", " ".join(lines))
         elif lines and all(line.startswith(("    ", "\t")) for line in lines):
             out.add("code", "\n".join(lines), verbatim=True)
         else:
             out.add("paragraph", "\n".join(lines))
     return out.build()
+
+
+def _is_prose(lines: list[str]) -> bool:
+    """Whether lines are a paragraph broken to a width, to be joined, rather than an address, a poem or code."""
+    full = [line.strip() for line in lines[:-1]]
+    return bool(full) and sum(len(line) >= 45 and line.count(" ") >= 4 for line in full) >= 0.7 * len(full)
 
 
 def _add_list(out: TextBuilder, lines: list[str]) -> None:
@@ -122,13 +130,13 @@ def _add_list(out: TextBuilder, lines: list[str]) -> None:
     for line in lines:
         if found := BULLET.match(line):
             if item:
-                out.add("list" if listed else "paragraph", "\n".join(item))
+                out.add("list" if listed else "paragraph", " ".join(item))
             mark = found.group().strip()
             item, listed = [line.strip() if mark[0].isalnum() else line[found.end() :]], True
         else:
-            item.append(line)
+            item.append(line.strip())
     if item:
-        out.add("list" if listed else "paragraph", "\n".join(item))
+        out.add("list" if listed else "paragraph", " ".join(item))
 
 
 def _is_capitals(line: str) -> bool:

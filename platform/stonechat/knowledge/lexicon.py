@@ -99,6 +99,11 @@ card visa mastercard amex
 instalment installment monthly financing
 password passphrase pin
 storage disk space
+store stored keep kept save saved
+show appear display visible
+long length character
+support supported compatible work works
+define definition mean meaning
 memory ram
 speed fast slow throughput bandwidth
 schedule cron automatic automatically timer scheduled
@@ -109,7 +114,7 @@ wrap wrapping wrapped
 tax vat
 customs duty duties import
 used worn opened
-privacy data personal gdpr
+privacy confidential gdpr
 complain complaint dispute
 contact reach write
 sieve strainer
@@ -137,7 +142,7 @@ supplier vendor manufacturer
 manual guide instructions handbook
 order purchase
 colour color
-screen display
+screen monitor
 button key switch
 battery batteries accumulator
 charger charging recharge
@@ -180,6 +185,7 @@ _PHRASES = (
     (re.compile(r"\bhow hot\b", re.IGNORECASE), " temperature "),
     (re.compile(r"\b(?:sign|log)(?:ging|ing)? ?in\b", re.IGNORECASE), " login "),
     (re.compile(r"\bset(?:ting)? up\b", re.IGNORECASE), " setup "),
+    (re.compile(r"\bshow(?:s|ing|n)? up\b", re.IGNORECASE), " appear "),
     (re.compile(r"\bget rid of\b|\bthrow(?:ing)? away\b", re.IGNORECASE), " dispose "),
     (re.compile(r"\bget in touch\b|\bspeak (?:to|with)\b", re.IGNORECASE), " contact "),
     (re.compile(r"\bpick(?:ed|ing)? (?:\w+ )?up\b", re.IGNORECASE), " collect "),
@@ -200,6 +206,9 @@ _MOMENT = re.compile(
     r"|\b(?:before|after|until|by|when|as soon as)\b",
     re.IGNORECASE,
 )
+_DURATION_OR_SIZE = re.compile(
+    rf"{_DURATION.pattern}|\d[\d.,]* ?(?:characters|words|pages|cm|mm|m|km|metres|meters|inches|feet)\b", re.IGNORECASE
+)
 _MONEY = re.compile(
     r"[$€£¥]\s?\d|\d[\d.,]*\s?(?:[$€£¥]|eur|usd|gbp|chf|nok|sek|dkk|pln|dollars?|euros?|pounds?|cents?|%|percent)|\bfree\b|\bno (?:extra )?(?:charge|cost|fee)\b|\bincluded\b",
     re.IGNORECASE,
@@ -215,7 +224,7 @@ ASKS: tuple[tuple[re.Pattern[str], re.Pattern[str], float], ...] = (
     (re.compile(r"\b(?:phone|telephone|tel|hotline|fax)\b(?:.{0,12}\bnumber)?", re.IGNORECASE), _PHONE, 0.35),
     (re.compile(r"\be-?mail(?: address)?\b", re.IGNORECASE), _EMAIL, 0.2),
     (re.compile(r"\bhow expensive\b|\bhow much(?: (?:is|are|for|would|will|do|does|did|to)\b(?!.*\b(?:weigh|hold|use|consume|need|contain|require|store|fit)\b)|\s*\?|$)|\b(?:price|cost|fee|charge)s?\b", re.IGNORECASE), _MONEY, 0.2),
-    (re.compile(r"\bhow (?:long|soon|quick|fast)\b|\bdeadline\b|\bhow (?:much|many) (?:time|days|weeks|hours|minutes|months|years)\b", re.IGNORECASE), _DURATION, 0.2),
+    (re.compile(r"\bhow (?:long|soon|quick|fast)\b|\bdeadline\b|\bhow (?:much|many) (?:time|days|weeks|hours|minutes|months|years)\b", re.IGNORECASE), _DURATION_OR_SIZE, 0.2),
     (re.compile(r"\bwhen\b|\bwhat time\b|\bhow often\b|\bopening hours\b|\bwhat (?:day|date)", re.IGNORECASE), _MOMENT, 0.12),
     (re.compile(r"\bhow (?:many|old|big|large|wide|tall|deep|high|heavy|hot|loud|far|much)\b|\bmaximum\b|\bminimum\b|\bmax\b|\bwhat (?:temperature|size|percentage|age|port|version)\b", re.IGNORECASE), _DIGITS, 0.15),
 )  # fmt: skip
