@@ -1,1 +1,1 @@
-"""The console, where a tenant's people shape their agents. It has no pages yet: use `/api/v1` and the command line."""
+"""The console. So far it has one room: the page where a new owner sets a password."""

@@ -247,5 +247,5 @@ def eval_retrieval(folder: Path) -> None:
     """Load corpus.jsonl, ask queries.jsonl, and judge by qrels.tsv, in a scratch index."""
     from stonechat.knowledge.evaluate import evaluate_retrieval
 
-    for name, value in asyncio.run(evaluate_retrieval(folder)).items():
-        click.echo(f"{name} {value:.4g}")
+    for line in asyncio.run(evaluate_retrieval(folder)).lines():
+        click.echo(line)
