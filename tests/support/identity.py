@@ -20,7 +20,8 @@ from stonechat.identity.tokens import SessionTokens
 
 PLATFORM = "https://chat.stonechat.example"
 SHOP = "https://shop.example"
-KEYRING = Keyring(["a platform key for tests, of forty bytes"])
+PLATFORM_KEY = "a platform key for tests, of forty bytes"
+KEYRING = Keyring([PLATFORM_KEY])
 
 
 def session_tokens(keyring: Keyring = KEYRING, issuer: str = PLATFORM) -> SessionTokens:

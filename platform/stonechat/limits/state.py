@@ -47,5 +47,6 @@ def state_of(name: str, *, quota: int, window: int, counts: tuple[int, float, in
     else:
         # First this window must end; then its own weight must fall.
         wait = left + max(window - quota * window / current, 0.0)
-    retry_after = min(max(ceil(wait), 1), 2 * window) if remaining == 0 else 0
+    # Strictly later than the moment of equality, at which the sum is still the quota.
+    retry_after = min(floor(max(wait, 0.0)) + 1, 2 * window) if remaining == 0 else 0
     return LimitState(name, quota, window, remaining, max(ceil(left), 1), retry_after)
