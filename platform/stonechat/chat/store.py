@@ -6,13 +6,13 @@ is `NotFoundError`, exactly as what does not exist.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic
 from uuid import UUID
 
 from chatkit.store import NotFoundError, Store, StoreItemType
-from chatkit.types import Attachment, Page, ThreadItem, ThreadMetadata
+from chatkit.types import Attachment, FeedbackKind, Page, ThreadItem, ThreadMetadata
 from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
@@ -250,6 +250,57 @@ class PostgresStore(Store[Context], Generic[Context]):
                 )
             )
 
+    async def delete_items_after(self, thread_id: str, item_id: str, context: Context) -> None:
+        """Delete everything that follows an item, to answer it again. `NotFoundError` if there is no such item."""
+        row = models.ThreadItem
+        async with self._open(context) as (session, tenant_id, user_id):
+            mine = (row.tenant_id == tenant_id, row.user_id == user_id, row.thread_id == _id(thread_id))
+            seq = await session.scalar(select(row.seq).where(*mine, row.item_id == _id(item_id)))
+            if seq is None:
+                raise NotFoundError(f"Item {item_id} not found in thread {thread_id}")
+            await session.execute(delete(row).where(*mine, row.seq > seq))
+
+    async def save_feedback(
+        self, thread_id: str, item_ids: Sequence[str], kind: FeedbackKind, context: Context
+    ) -> None:
+        """Judge visible items, all or none: one that is missing is `NotFoundError`. The latest judgement counts."""
+        item, run = models.ThreadItem, models.RunRow
+        wanted = {_id(each) for each in item_ids}
+        async with self._open(context) as (session, tenant_id, user_id):
+            found = await session.execute(
+                select(item.item_id, run.agent_version)
+                .outerjoin(run, (run.tenant_id == item.tenant_id) & (run.run_id == item.run_id))
+                .where(
+                    item.tenant_id == tenant_id,
+                    item.user_id == user_id,
+                    item.thread_id == _id(thread_id),
+                    item.item_id.in_(wanted),
+                    item.kind.not_in(HIDDEN_KINDS),
+                )
+            )
+            versions: dict[str, int | None] = {row.item_id: row.agent_version for row in found}
+            if not wanted or wanted - versions.keys():
+                raise NotFoundError("One of the items was not found")
+            judged = insert(models.Feedback).values(
+                [
+                    {
+                        "tenant_id": tenant_id,
+                        "thread_id": thread_id,
+                        "item_id": item_id,
+                        "user_id": user_id,
+                        "kind": kind,
+                        "agent_version": version,
+                    }
+                    for item_id, version in versions.items()
+                ]
+            )
+            await session.execute(
+                judged.on_conflict_do_update(
+                    index_elements=["tenant_id", "thread_id", "item_id"],
+                    set_={"kind": judged.excluded.kind, "created_at": func.now()},
+                )
+            )
+
     # Attachments
 
     async def save_attachment(self, attachment: Attachment, context: Context) -> None:
@@ -304,7 +355,7 @@ def _limit(limit: int) -> int:
     return min(max(limit, 1), MAX_PAGE)
 
 
-def _threads(tenant_id: UUID, user_id: str) -> Select[tuple[models.Thread]]:
+def _threads(tenant_id: UUID, user_id: str) -> Select[models.Thread]:
     return select(models.Thread).where(models.Thread.tenant_id == tenant_id, models.Thread.user_id == user_id)
 
 

@@ -1,0 +1,326 @@
+"""`RunHub`: every run of this process, from its claim on the thread to its last byte in the database.
+
+Runs are tasks of their own: a connection that goes away takes nothing with it. One clock writes all of them down, a
+single transaction every `TICK_SECONDS` however many there are, so that a crash costs at most a quarter of a second of
+text and no database connection waits for a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+from chatkit.errors import CustomStreamError, ErrorCode, StreamError
+from chatkit.types import ErrorEvent, ThreadStreamEvent
+
+from stonechat import ids
+from stonechat.chat import journal
+from stonechat.chat.journal import Batch, ItemChange
+from stonechat.chat.runs import Run
+from stonechat.db.session import Database
+from stonechat.errors import StonechatError, TooManyConcurrent
+from stonechat.usage.ledger import ledger_entry
+
+TICK_SECONDS = 0.1
+STORE_AFTER_SECONDS = 0.08
+"""A frame is written at the first tick after it is this old: 0.18 s at most, and the write itself."""
+RENEW_AFTER_SECONDS = 1.0
+RUN_SECONDS = 600.0
+MAX_RUNS = 5000
+KEEP_SECONDS = 60.0
+KEEP_BYTES = 64 << 20
+CHECKPOINT_RUNS = 200
+CHECKPOINT_BYTES = 4 << 20
+BREATHE_EVERY = 64
+"""Events after which a model that never waits lets others go on."""
+FINISH_ATTEMPTS = 4
+CLOSE_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+_TROUBLE = "Something went wrong while answering. Please try again."
+_INTERRUPTED = "The answer was interrupted. Please try again."
+_UNSAVED = "The answer could not be saved completely. Please reload the conversation."
+
+Source = Callable[[Run], AsyncIterator[ThreadStreamEvent]]
+"""Makes the events of a run."""
+
+
+class RunHub:
+    """The runs of one process. `close` stops them and saves what they said."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.process_id = ids.new_id("proc")
+        self._runs: dict[str, Run] = {}
+        self._kept: OrderedDict[str, tuple[float, Run]] = OrderedDict()
+        self._kept_bytes = 0
+        self._ticker: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, run_id: str) -> Run | None:
+        """A run that is going on, or a resumable one that ended within the last minute."""
+        run = self._runs.get(run_id)
+        if run is None and (kept := self._kept.get(run_id)) is not None:
+            run = kept[1]
+        return run
+
+    def require_room(self) -> None:
+        """Raise `TooManyConcurrent` when this process has all the runs it can take."""
+        if self._closing or len(self._runs) >= MAX_RUNS:
+            raise TooManyConcurrent(
+                "Too many answers are being written right now. Try again in a moment.", headers={"Retry-After": "5"}
+            )
+
+    def start(self, run: Run, source: Source) -> None:
+        """Set a run going, which holds its thread already."""
+        self._runs[run.key.run_id] = run
+        run.task = asyncio.create_task(self._drive(run, source))
+        if self._ticker is None or self._ticker.done():
+            self._ticker = asyncio.create_task(self._tick())
+
+    async def _drive(self, run: Run, source: Source) -> None:
+        status = "failed"
+        run.started = True
+        try:
+            status = await self._consume(run, source) if run.stop_reason is None else self._stopped(run)
+        finally:
+            # Nothing may keep a run from ending, or its thread stays busy.
+            run.finishing = True
+            await self._finish(run, status)
+
+    async def _consume(self, run: Run, source: Source) -> str:
+        """Take in all events. Returns how the run ends: done, cancelled or failed."""
+        count = 0
+        events = source(run)
+        try:
+            async for event in events:
+                run.apply(event)
+                count += 1
+                if count % BREATHE_EVERY == 0:
+                    await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            await _close(events)
+            return self._stopped(run)
+        except Exception as error:
+            await _close(events)
+            run.finishing = True
+            run.keep_partial()
+            run.publish(_error_event(error))
+            return "failed"
+        run.finishing = True
+        run.keep_partial()
+        return "done"
+
+    def _stopped(self, run: Run) -> str:
+        run.finishing = True
+        run.keep_partial()
+        match run.stop_reason:
+            case "cancelled":
+                run.note_cancelled()
+                return "cancelled"
+            case "timeout":
+                run.publish(_error("The answer took too long and was cut off.", allow_retry=True))
+            case _:
+                run.publish(_error(_INTERRUPTED, allow_retry=True))
+        return "failed"
+
+    # Writing down
+
+    async def _finish(self, run: Run, status: str) -> None:
+        run.thread.title = run.thread.title or run.default_title
+        try:
+            run.publish_thread_if_changed()
+            if run.checkpointing is not None:
+                await run.checkpointing
+            if not await self._store_end(run, status) and run.stop_reason != "lost":
+                run.publish(_error(_INTERRUPTED, allow_retry=True))
+        except Exception:
+            _log.exception("could not finish run %s; a sweeper will", run.key.run_id)
+            run.publish(_error(_UNSAVED, allow_retry=False))
+        finally:
+            run.close()
+            del self._runs[run.key.run_id]
+            self._keep(run)
+            if run.on_end is not None:
+                with contextlib.suppress(Exception):
+                    await run.on_end()
+
+    async def _store_end(self, run: Run, status: str) -> bool:
+        usage = run.usage
+        entry = None
+        if usage.provider or usage.model:
+            entry = ledger_entry(
+                run.key.tenant_id,
+                run.key.user_id,
+                run_id=run.key.run_id,
+                agent_id=run.agent_id,
+                provider=usage.provider,
+                model=usage.model,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+            )
+        # A run that no one can resume needs no more of its events: its items say it all.
+        payload = b"".join(run.frames[run.stored :]) if run.resumable else b""
+        changes, attempt = run.changes, 0
+        while True:
+            attempt += 1
+            try:
+                done = await journal.finish(
+                    self.database,
+                    run.key,
+                    status=status,
+                    changes=changes,
+                    first_seq=run.stored + 1,
+                    last_seq=len(run.frames),
+                    payload=payload or None,
+                    thread=run.thread if run.thread_changed else None,
+                    usage=entry,
+                )
+            except asyncpg.UniqueViolationError:
+                if not changes:
+                    raise
+                _log.warning("run %s made an item that its thread already has", run.key.run_id)
+                run.publish(_error(_UNSAVED, allow_retry=True))
+                status, changes = "failed", []
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError):
+                if attempt >= FINISH_ATTEMPTS:
+                    raise
+                await asyncio.sleep(0.2 * 2**attempt)
+            else:
+                # A second attempt finds the run ended if the first one's answer was lost on the way.
+                return done or attempt > 1
+
+    async def _tick(self) -> None:
+        while self._runs and not self._closing:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self._checkpoint()
+            except Exception:
+                _log.exception("checkpoint failed; the next one includes what it should have stored")
+        self._forget_old()
+
+    async def _checkpoint(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due: list[Run] = []
+        for run in self._runs.values():
+            if run.finishing:
+                continue
+            if now - run.started_at > RUN_SECONDS:
+                run.stop("timeout")
+            elif (run.unstored_since and now - run.unstored_since >= STORE_AFTER_SECONDS) or (
+                now - run.renewed_at >= RENEW_AFTER_SECONDS
+            ):
+                due.append(run)
+        self._forget_old()
+        while due:
+            part: list[Run] = []
+            size = 0
+            while due and len(part) < CHECKPOINT_RUNS and size < CHECKPOINT_BYTES:
+                run = due.pop()
+                if not run.finishing:
+                    size += run.unstored_bytes
+                    part.append(run)
+            await self._store_batches(part, now)
+
+    async def _store_batches(self, runs: list[Run], now: float) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        upto: dict[str, int] = {}
+        try:
+            for run in runs:
+                run.checkpointing = done
+            for run in runs:
+                if run.changes:  # before the events that speak of them
+                    await self._store_changes(run, run.changes[:])
+            batches = []
+            for run in runs:
+                frames = run.frames[run.stored :]
+                upto[run.key.run_id] = len(run.frames)
+                run.unstored_since, run.unstored_bytes = 0.0, 0
+                batches.append(Batch(run.key, run.stored + 1, len(run.frames), b"".join(frames) or None))
+            try:
+                answer = await journal.checkpoint(self.database, batches)
+            except BaseException:
+                for run in runs:
+                    run.unstored_since = run.unstored_since or now
+                raise
+            for run in runs:
+                run.stored, run.renewed_at = upto[run.key.run_id], now
+                if (state := answer.get(run.key.run_id)) is not None:
+                    run.stop("cancelled" if state == "cancel" else "lost")
+        finally:
+            done.set_result(None)
+            for run in runs:
+                run.checkpointing = None
+
+    async def _store_changes(self, run: Run, changes: list[ItemChange]) -> None:
+        try:
+            await journal.write_items(self.database, run.key, changes)
+        except asyncpg.UniqueViolationError:
+            _log.warning("run %s made an item that its thread already has", run.key.run_id)
+            run.stop("lost")
+            return
+        del run.changes[: len(changes)]
+
+    # After the end
+
+    def _keep(self, run: Run) -> None:
+        if run.resumable:
+            self._kept[run.key.run_id] = (asyncio.get_running_loop().time(), run)
+            self._kept_bytes += run.bytes
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._kept:
+            run_id, (since, run) = next(iter(self._kept.items()))
+            if now - since < KEEP_SECONDS and self._kept_bytes <= KEEP_BYTES:
+                return
+            del self._kept[run_id]
+            self._kept_bytes -= run.bytes
+
+    async def close(self) -> None:
+        """Stop every run and save what it said. Takes at most about `CLOSE_SECONDS`."""
+        self._closing = True
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        for run in list(self._runs.values()):
+            run.stop("shutdown")
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker], timeout=1)
+        self._kept.clear()
+
+
+async def _close(events: AsyncIterator[ThreadStreamEvent]) -> None:
+    """Let the assistant stop its model."""
+    if (aclose := getattr(events, "aclose", None)) is not None:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(aclose(), timeout=CLOSE_SECONDS)
+
+
+def _error(message: str, *, allow_retry: bool) -> ErrorEvent:
+    return ErrorEvent(code="custom", message=message, allow_retry=allow_retry)
+
+
+def _error_event(error: Exception) -> ErrorEvent:
+    """What a person is told. What went wrong inside is logged, never told."""
+    match error:
+        case StonechatError() if error.status != 500:
+            retry = error.members.get("allow_retry", error.status == 429 or error.status > 500)
+            return _error(error.detail or f"{error.title}.", allow_retry=bool(retry))
+        case CustomStreamError():
+            return _error(error.message, allow_retry=error.allow_retry)
+        case StreamError():
+            return ErrorEvent(code=error.code, message=_TROUBLE, allow_retry=error.allow_retry)
+        case _:
+            _log.error("a run failed", exc_info=error)
+            return ErrorEvent(code=ErrorCode.STREAM_ERROR, message=_TROUBLE, allow_retry=True)

@@ -1,0 +1,248 @@
+"""A run: one answer in the making, in memory. It belongs to its thread, not to the connection that asked for it.
+
+A run numbers events, keeps their bytes for whoever listens, knows what they mean for the stored items, and never leaks
+a hidden item. It does no I/O: the hub (`hub.py`) drives it and writes it down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from chatkit.types import (
+    AssistantMessageContentPartTextDelta,
+    AssistantMessageItem,
+    Page,
+    SDKHiddenContextItem,
+    Thread,
+    ThreadItem,
+    ThreadItemAddedEvent,
+    ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
+    ThreadItemReplacedEvent,
+    ThreadItemUpdatedEvent,
+    ThreadMetadata,
+    ThreadStreamEvent,
+    ThreadUpdatedEvent,
+)
+
+from stonechat import clock, ids
+from stonechat.assistant.turn import TurnUsage
+from stonechat.chat.codec import aware, is_hidden
+from stonechat.chat.events import EventEncoder, wire_json
+from stonechat.chat.journal import ItemChange, RunKey, changed
+from stonechat.chat.pending import PendingMessage
+from stonechat.errors import AnswerTooLong
+
+MAX_EVENTS = 50_000
+MAX_BYTES = 4 << 20
+"""Of one run's events, which are kept in memory while it lasts."""
+
+StopReason = Literal["cancelled", "timeout", "shutdown", "lost"]
+OnEnd = Callable[[], Awaitable[None]]
+STREAM_OPTIONS = '{"type":"stream_options","stream_options":{"allow_cancel":true}}'
+_CANCELLED_NOTE = "The user cancelled the stream. Stop responding to the prior request."
+
+
+def thread_response(thread: ThreadMetadata) -> Thread:
+    """A thread as clients see it: no metadata, no items."""
+    return Thread(
+        id=thread.id,
+        title=thread.title,
+        created_at=thread.created_at,
+        items=Page(),
+        status=thread.status,
+        allowed_image_domains=thread.allowed_image_domains,
+    )
+
+
+class Run:
+    """See the module's docstring. `frames[n]` is event number n + 1."""
+
+    def __init__(
+        self,
+        key: RunKey,
+        *,
+        thread: ThreadMetadata,
+        resumable: bool,
+        agent_id: str,
+        agent_version: int,
+        default_title: str | None = None,
+        on_end: OnEnd | None = None,
+    ) -> None:
+        self.key = key
+        self.thread = thread
+        self.resumable = resumable
+        self.agent_id = agent_id
+        self.agent_version = agent_version
+        self.default_title = default_title
+        """What the thread is called if the assistant gives it no title."""
+        self.on_end = on_end
+        """Awaited once the run is over, whatever became of it."""
+        self.usage = TurnUsage()
+        self.frames: list[bytes] = []
+        self.bytes = 0
+        self.changes: list[ItemChange] = []
+        """What is to be stored of items, in order, and is not yet."""
+        self.stored = 0
+        """How many frames are in the database."""
+        self.unstored_bytes = 0
+        self.unstored_since = 0.0
+        """Loop time of the oldest frame that is not; 0 if there is none."""
+        self.renewed_at = self.started_at = asyncio.get_running_loop().time()
+        self.task: asyncio.Task[None] | None = None
+        self.stop_reason: StopReason | None = None
+        self.checkpointing: asyncio.Future[None] | None = None
+        self.started = False
+        self.finishing = False
+        self.finished = False
+        self._encoder = EventEncoder(key.run_id)
+        self._pending: dict[str, PendingMessage] = {}
+        self._hidden: set[str] = set()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._thread_state = self._describe_thread()
+        self.thread_changed = False
+
+    # What happens
+
+    def apply(self, event: ThreadStreamEvent) -> None:
+        """Take in one event of the assistant: note what it changes, and publish it. Raises `AnswerTooLong`."""
+        kind = type(event)
+        if kind is ThreadItemUpdatedEvent:
+            self._apply_update(event)  # type: ignore[arg-type]
+            return
+        if kind is ThreadItemAddedEvent or kind is ThreadItemDoneEvent or kind is ThreadItemReplacedEvent:
+            self._apply_item(event.type, event.item)  # type: ignore[union-attr]
+        elif isinstance(event, ThreadItemRemovedEvent):
+            self._pending.pop(event.item_id, None)
+            self.changes.append(ItemChange("remove", event.item_id))
+            if event.item_id not in self._hidden:
+                self.publish(event)
+        else:
+            self.publish(event)
+        self.publish_thread_if_changed()
+
+    def _apply_update(self, event: ThreadItemUpdatedEvent) -> None:
+        update = event.update
+        item_id = event.item_id
+        pending = self._pending.get(item_id)
+        if type(update) is AssistantMessageContentPartTextDelta:
+            index, delta = update.content_index, update.delta
+            if pending is not None:
+                pending.append(index, delta)
+            if item_id not in self._hidden:
+                self._append(self._encoder.text_delta(len(self.frames) + 1, item_id, index, delta))
+            return
+        if pending is not None:
+            pending.update(update)
+        if item_id not in self._hidden:
+            self.publish(event)
+
+    def _apply_item(self, event_type: str, item: ThreadItem) -> None:
+        if item.created_at.tzinfo is None:
+            item = item.model_copy(update={"created_at": aware(item.created_at)})
+        if event_type == "thread.item.added":
+            if isinstance(item, AssistantMessageItem):
+                self._pending[item.id] = PendingMessage(item)
+        else:
+            self._pending.pop(item.id, None)
+            self.changes.append(changed("add" if event_type == "thread.item.done" else "save", item))
+        if is_hidden(item):
+            self._hidden.add(item.id)
+        else:
+            self.publish_ready(f'{{"type":"{event_type}","item":{wire_json(item)}}}')
+
+    def publish(self, event: ThreadStreamEvent) -> None:
+        """Give the event its number and hand it to whoever listens."""
+        self._append(self._encoder.event(len(self.frames) + 1, event))
+
+    def publish_ready(self, data: str) -> None:
+        """Publish an event whose JSON is at hand."""
+        self._append(self._encoder.ready(len(self.frames) + 1, data))
+
+    def _append(self, frame: bytes) -> None:
+        self.bytes += len(frame)
+        self.unstored_bytes += len(frame)
+        # Once the run is ending, what is left to say is little and must be said.
+        if not self.finishing and (len(self.frames) >= MAX_EVENTS or self.bytes > MAX_BYTES):
+            raise AnswerTooLong("The answer grew too long and was cut off.")
+        if not self.unstored_since:
+            self.unstored_since = asyncio.get_running_loop().time()
+        self.frames.append(frame)
+        if self._waiters:
+            self.wake()
+
+    # The thread, which the assistant may change on the way
+
+    def _describe_thread(self) -> tuple[object, ...]:
+        thread = self.thread
+        metadata = json.dumps(thread.metadata, default=str) if thread.metadata else ""
+        domains = tuple(thread.allowed_image_domains or ())
+        return thread.title, thread.status.type, getattr(thread.status, "reason", None), domains, metadata
+
+    def publish_thread_if_changed(self) -> None:
+        """Tell clients, and remember to store it."""
+        state = self._describe_thread()
+        if state != self._thread_state:
+            self._thread_state, self.thread_changed = state, True
+            self.publish(ThreadUpdatedEvent(thread=thread_response(self.thread)))
+
+    # The end
+
+    def stop(self, reason: StopReason) -> bool:
+        """Stop the assistant; what it said so far is kept. False if the run is ending already."""
+        if self.finishing or self.stop_reason is not None:
+            return False
+        self.stop_reason = reason
+        if self.task is not None and self.started:  # cancelled before its first step, a task never runs at all
+            self.task.cancel()
+        return True
+
+    def keep_partial(self) -> None:
+        """Turn every message that was being written into an item, as far as it got."""
+        pending, self._pending = list(self._pending.values()), {}
+        for message in pending:
+            if (item := message.so_far()) is not None:
+                self._apply_item("thread.item.done", item)
+
+    def note_cancelled(self) -> None:
+        """Tell the model, the next time it reads the thread, that this answer was cut short on purpose."""
+        note = SDKHiddenContextItem(
+            id=ids.new_id("shcx"), thread_id=self.thread.id, created_at=clock.now(), content=_CANCELLED_NOTE
+        )
+        self.changes.append(changed("add", note))
+
+    def close(self) -> None:
+        """Nothing more will happen."""
+        self.finished = True
+        self.wake()
+
+    # Listening
+
+    async def wait(self, seen: int, *, seconds: float) -> None:
+        """Return once there are more than `seen` frames, or the run is finished, or `seconds` have passed."""
+        if len(self.frames) > seen or self.finished:
+            return
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = loop.call_later(seconds, _release, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            _release(waiter)
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

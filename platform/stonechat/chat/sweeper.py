@@ -1,0 +1,143 @@
+"""Runs whose process died: found by their expired leases, closed with the text that was streamed."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from chatkit.types import (
+    AssistantMessageItem,
+    ThreadItem,
+    ThreadItemAddedEvent,
+    ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
+    ThreadItemReplacedEvent,
+    ThreadItemUpdatedEvent,
+    ThreadStreamEvent,
+)
+from pydantic import TypeAdapter
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock
+from stonechat.chat import events, models
+from stonechat.chat.codec import aware, item_json
+from stonechat.chat.pending import PendingMessage
+from stonechat.db.session import Database
+
+SWEEP_RUNS = 200
+"""At most so many are closed in one go."""
+
+_log = logging.getLogger(__name__)
+_events: TypeAdapter[ThreadStreamEvent] = TypeAdapter(ThreadStreamEvent)
+
+
+async def sweep_crashed_runs(database: Database) -> int:
+    """Close every run whose lease has expired, each under its own tenant. Returns how many it closed."""
+    run = models.RunRow
+    async with database.platform() as session:
+        found = await session.execute(
+            select(run.tenant_id, run.run_id)
+            .where(run.status == "running", run.lease_expires_at < func.clock_timestamp())
+            .order_by(run.lease_expires_at)
+            .limit(SWEEP_RUNS)
+        )
+        expired = found.all()
+    closed = 0
+    for tenant_id, run_id in expired:
+        try:
+            closed += await close_crashed_run(database, tenant_id, run_id=run_id)
+        except Exception:
+            _log.exception("could not close the crashed run %s", run_id)
+    return closed
+
+
+async def close_crashed_run(database: Database, tenant_id: UUID, *, run_id: str) -> bool:
+    """Save what a dead run streamed and free its thread. False if it is alive, closed, or being closed elsewhere."""
+    run = models.RunRow
+    async with database.tenant(tenant_id) as session:
+        row = await session.scalar(
+            select(run)
+            .where(
+                run.tenant_id == tenant_id,
+                run.run_id == run_id,
+                run.status == "running",
+                run.lease_expires_at < func.clock_timestamp(),
+            )
+            .with_for_update(skip_locked=True)
+        )
+        if row is None:
+            return False
+        for item in await _unfinished_items(session, tenant_id, row):
+            await _save_if_missing(session, tenant_id, row, item)
+        await session.execute(
+            update(run)
+            .where(run.tenant_id == tenant_id, run.run_id == run_id)
+            .values(status="crashed", finished_at=clock.now())
+        )
+    _log.warning("closed run %s, whose process died", run_id)
+    return True
+
+
+async def stored_batches(session: AsyncSession, tenant_id: UUID, *, run_id: str, after: int) -> list[Any]:
+    """Rows (first_seq, last_seq, payload) of the events above `after`, in order."""
+    batch = models.RunEvents
+    rows = await session.execute(
+        select(batch.first_seq, batch.last_seq, batch.payload)
+        .where(batch.tenant_id == tenant_id, batch.run_id == run_id, batch.last_seq > after)
+        .order_by(batch.first_seq, batch.last_seq)
+    )
+    return list(rows.all())
+
+
+async def _unfinished_items(session: AsyncSession, tenant_id: UUID, run: models.RunRow) -> list[ThreadItem]:
+    """Messages that were being written, as far as the stored events go, and items that were done but not yet stored."""
+    pending: dict[str, PendingMessage] = {}
+    done: dict[str, ThreadItem] = {}
+    seen = 0
+    for first_seq, last_seq, payload in await stored_batches(session, tenant_id, run_id=run.run_id, after=0):
+        for frame in events.frames_after(payload, first_seq=first_seq, after=seen):
+            _replay(_events.validate_python(events.event_data(frame)), pending, done)
+        seen = max(seen, last_seq)
+    partial = [message.so_far() for message in pending.values()]
+    return [*done.values(), *(item for item in partial if item is not None)]
+
+
+def _replay(event: ThreadStreamEvent, pending: dict[str, PendingMessage], done: dict[str, ThreadItem]) -> None:
+    match event:
+        case ThreadItemAddedEvent(item=item):
+            if isinstance(item, AssistantMessageItem):
+                pending[item.id] = PendingMessage(item)
+        case ThreadItemUpdatedEvent():
+            if (message := pending.get(event.item_id)) is not None:
+                message.update(event.update)
+        case ThreadItemDoneEvent(item=item) | ThreadItemReplacedEvent(item=item):
+            pending.pop(item.id, None)
+            if item.type != "user_message":  # stored before the run began
+                done[item.id] = item
+        case ThreadItemRemovedEvent():
+            pending.pop(event.item_id, None)
+            done.pop(event.item_id, None)
+        case _:
+            pass
+
+
+async def _save_if_missing(session: AsyncSession, tenant_id: UUID, run: models.RunRow, item: ThreadItem) -> None:
+    created_at: datetime = aware(item.created_at)
+    await session.execute(
+        insert(models.ThreadItem)
+        .values(
+            tenant_id=tenant_id,
+            thread_id=run.thread_id,
+            item_id=item.id,
+            user_id=run.user_id,
+            kind=item.type,
+            data=item_json(item),
+            run_id=run.run_id,
+            created_at=created_at,
+        )
+        .on_conflict_do_nothing(index_elements=["tenant_id", "thread_id", "item_id"])
+    )
