@@ -45,9 +45,13 @@ export function createLog(context: Context, start: HTMLElement, events: LogEvent
   const toEnd = () => {
     scroller.scrollTop = scroller.scrollHeight;
   };
+  // Who reads the end goes on reading it when the field below grows or a keyboard comes up.
+  let pinned = true;
   scroller.addEventListener("scroll", () => {
-    latest.hidden = distance() < NEAR;
+    pinned = distance() < NEAR;
+    latest.hidden = pinned;
   }, { passive: true });
+  new ResizeObserver(() => pinned && toEnd()).observe(scroller);
   latest.onclick = () => {
     toEnd();
     scroller.focus();
