@@ -10,9 +10,9 @@ imported here, and nothing of Stonechat.
 
 Lock files in ROOT: `start.lock` is held while the server is being started or stopped; everyone who uses the server holds
 `users.lock` shared, so whoever can have it alone is the last; `server.lock` is inherited by the server's processes, so it
-is taken for as long as one of them lives, wherever that is; `guard.lock` is held by the guard for its life; users also hold
-`wake.lock` shared, on which the guard sleeps. (It cannot sleep on `users.lock`: turning a shared lock into an exclusive one
-is not atomic, and it would slip in between.)
+is taken for as long as one of them lives, wherever that is; `guard.lock` is held by the guard for its life, and holds its
+process id; users also hold `wake.lock` shared, on which the guard sleeps. (It cannot sleep on `users.lock`: turning a
+shared lock into an exclusive one is not atomic, and it would slip in between.)
 """
 
 from __future__ import annotations
@@ -115,9 +115,15 @@ def hold(path: Path, *, seconds: float) -> Iterator[None]:
 
 
 def guard(root: Path) -> None:
-    """Sleep until nobody uses the server under `root`, stop it, and return. Returns at once if another guard is there."""
+    """Go to the background, sleep until nobody uses the server under `root`, and stop it. Does nothing if one is there."""
     with open_lock(root / "guard.lock") as own:
-        while try_lock(own):
+        if not try_lock(own):
+            return
+        _go_to_the_background()  # the lock comes along: whoever waited for the foreground process finds it taken
+        own.truncate()
+        own.write(str(os.getpid()).encode())
+        own.flush()
+        while True:
             with open_lock(root / "wake.lock") as wake:
                 fcntl.flock(wake, fcntl.LOCK_EX)
             if find_postmaster(root / "data") is not None:
@@ -140,6 +146,5 @@ def _go_to_the_background() -> None:
 
 
 if __name__ == "__main__":
-    _go_to_the_background()
     with contextlib.suppress(OSError):  # the folder may be gone; so is the server then
         guard(Path(sys.argv[1]))
