@@ -1,0 +1,231 @@
+"""`/chatkit`: the ChatKit protocol, as plain ASGI for speed, and the runs behind its streams.
+
+Preflights and the naming of origins on responses are `api/cors.py`'s; every refusal is a problem before any stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+from chatkit.types import NonStreamingReq, StreamingReq, is_streaming_req
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stonechat.api.dependencies import Services, caller_of, services_of
+from stonechat.chat.events import PING
+from stonechat.chat.resume import PING_SECONDS, cancel_run, resume
+from stonechat.chat.runs import Run
+from stonechat.errors import BadRequest, PayloadTooLarge, StonechatError, UnsupportedMediaType
+from stonechat.identity.caller import Caller
+from stonechat.limits.addresses import limited_by
+from stonechat.web import client_address, problem_response
+
+MAX_BODY = 1 << 20
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # or nginx would collect a whole answer before passing it on
+]
+Headers = list[tuple[bytes, bytes]]
+
+
+def routes() -> list[BaseRoute]:
+    """The protocol's route, and the two about runs."""
+    return [
+        Route("/chatkit", limited_by("visitor")(_Endpoint(_chatkit)), methods=["POST"], name="chatkit"),
+        Route(
+            "/chatkit/runs/{run}/events",
+            limited_by("address")(_Endpoint(_run_events)),
+            methods=["GET"],
+            name="run_events",
+        ),
+        Route(
+            "/chatkit/runs/{run}/cancel",
+            limited_by("address")(_Endpoint(_run_cancel)),
+            methods=["POST"],
+            name="run_cancel",
+        ),
+    ]
+
+
+class _Endpoint:
+    """An ASGI application around one of the functions below, which renders what they refuse."""
+
+    def __init__(self, handle: ASGIApp) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._handle(scope, receive, send)
+        except StonechatError as error:  # only ever raised before the response has begun
+            await problem_response(error)(scope, receive, send)
+
+
+async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
+    connection = HTTPConnection(scope)
+    services = services_of(connection)
+    caller = caller_of(connection, services)
+    body = await _read_body(connection, receive)
+    if body is None:
+        return
+    request = services.chat.parse(body)
+    if is_streaming_req(request):
+        await _answer_with_stream(connection, services, caller, request, receive, send)
+    else:
+        await _answer_with_json(connection, services, caller, request, receive, send)
+
+
+async def _answer_with_json(
+    connection: HTTPConnection,
+    services: Services,
+    caller: Caller,
+    request: NonStreamingReq,
+    receive: Receive,
+    send: Send,
+) -> None:
+    await services.limiter.check_address(client_address(connection))
+    answer = await services.chat.answer(request, caller)
+    response = Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
+    await response(connection.scope, receive, send)
+
+
+async def _answer_with_stream(
+    connection: HTTPConnection,
+    services: Services,
+    caller: Caller,
+    request: StreamingReq,
+    receive: Receive,
+    send: Send,
+) -> None:
+    limits = await services.limiter.check_message(caller, address=client_address(connection))
+    resumable = connection.headers.get("stonechat-stream", "").strip().lower() == "resumable"
+    slot = AsyncExitStack()
+    await slot.enter_async_context(services.limiter.answering(caller))
+    try:
+        run = await services.chat.start(request, caller, resumable=resumable, on_end=slot.aclose)
+    except BaseException:
+        await slot.aclose()
+        raise
+    headers = [(b"stonechat-run", run.key.run_id.encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in limits.headers().items()]
+    await _stream_run(run, headers, receive, send)
+
+
+async def _stream_run(run: Run, headers: Headers, receive: Receive, send: Send) -> None:
+    """Send what happens, all of one turn of the loop at once. Who hangs up on a run that is not resumable stops it."""
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if not run.resumable:
+            run.stop("cancelled")
+        run.wake()
+
+    watcher: asyncio.Task[None] | None = None
+    try:
+        await send(_start(headers))
+        await asyncio.sleep(0)  # let the run begin, so that its first events share a write
+        seen = 0
+        while not gone:
+            frames = run.frames
+            if len(frames) > seen or run.finished:
+                start, seen = seen, len(frames)
+                over = run.finished
+                await send(_chunk(b"".join(frames[start:seen]), more=not over))
+                if over:
+                    return
+            if watcher is None:
+                watcher = asyncio.create_task(watch())
+            await run.wait(seen, seconds=PING_SECONDS)
+            if not gone and len(frames) == seen and not run.finished:
+                await send(_chunk(PING, more=True))
+    except BaseException:
+        if not run.resumable:
+            run.stop("cancelled")
+        raise
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+
+
+async def _run_events(scope: Scope, receive: Receive, send: Send) -> None:
+    connection = HTTPConnection(scope)
+    services = services_of(connection)
+    caller = caller_of(connection, services)
+    await services.limiter.check_address(client_address(connection))
+    last = connection.headers.get("last-event-id", "")
+    events = await resume(services.chat.hub, caller, run_id=scope["path_params"]["run"], last_event_id=last)
+    await send(_start([]))
+    await _stream_events(events, receive, send)
+
+
+async def _stream_events(events: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    async def forward() -> None:
+        async for chunk in events:
+            await send(_chunk(chunk, more=True))
+        await send(_chunk(b"", more=False))
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.create_task(forward()), asyncio.create_task(watch())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    if isinstance(results[0], Exception):
+        raise results[0]
+
+
+async def _run_cancel(scope: Scope, receive: Receive, send: Send) -> None:
+    connection = HTTPConnection(scope)
+    services = services_of(connection)
+    caller = caller_of(connection, services)
+    await services.limiter.check_address(client_address(connection))
+    await cancel_run(services.chat.hub, caller, run_id=scope["path_params"]["run"])
+    await Response(b"{}", media_type="application/json")(scope, receive, send)
+
+
+def _start(headers: Headers) -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": [*_STREAM_HEADERS, *headers]}
+
+
+def _chunk(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def _read_body(connection: HTTPConnection, receive: Receive) -> bytes | None:
+    """The request's body; None if the client hung up while sending it."""
+    kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType("Send the request as application/json.")
+    if "content-encoding" in connection.headers:
+        raise UnsupportedMediaType("Send the request without a Content-Encoding.")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MAX_BODY:
+            raise PayloadTooLarge(
+                "At most 1 MiB can be sent here.", headers={"Connection": "close"}, max_bytes=MAX_BODY
+            )
+        parts.append(part)
+        if not message.get("more_body", False):
+            break
+    if not size:
+        raise BadRequest("The request has no body.")
+    return b"".join(parts)
