@@ -63,11 +63,12 @@ def load_assets(folder: Path = STATIC) -> Assets:
     """The build in `folder`; raises `AssetsBroken` where a file is not the one that its manifest names."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
-        files = {name: (folder / name).read_bytes() for name in manifest}
-    except (OSError, ValueError, KeyError) as error:
-        raise AssetsBroken(f"The built widget cannot be read: {error}") from error
+        expected = {str(name): str(facts["sha256"]) for name, facts in manifest.items()}
+        files = {name: (folder / name).read_bytes() for name in expected}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssetsBroken(f"The built widget cannot be read: {error!r}") from error
     for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != manifest[name]["sha256"]:
+        if hashlib.sha256(content).hexdigest() != expected[name]:
             raise AssetsBroken(f"{name} is not the file that the manifest names.")
     return Assets(files)
 
