@@ -49,6 +49,13 @@ class _Store:
     def __init__(self, limiter: SlidingWindowCounterRateLimiter, slots: Slots) -> None:
         self.limiter, self.slots = limiter, slots
 
+    async def state(self, name: str, quota: int, *key: str) -> LimitState:
+        """What is left of a limit."""
+        storage = self.limiter.storage
+        assert isinstance(storage, MemoryStorage | RedisStorage)  # noqa: S101
+        counts = await storage.get_sliding_window(_per_minute(quota).key_for(name, *key), WINDOW_SECONDS)
+        return state_of(name, quota=quota, window=WINDOW_SECONDS, counts=counts)
+
 
 class Limiter:
     """Counts messages and answers in the making. One per process.
@@ -89,10 +96,11 @@ class Limiter:
             await self.check_address(address)
         rules = await self.rules.rules_of(caller.tenant_id)
         tenant, agent, user = caller.tenant_id.hex, caller.agent_id, caller.user_id
-        state = await self._hit("visitor", rules.visitor.messages_per_minute, tenant, user)
+        quota = rules.visitor.messages_per_minute
+        await self._hit("visitor", quota, tenant, user)
         await self._hit("agent", rules.agent.messages_per_minute, tenant, agent)
         await self._hit("tenant", rules.tenant.messages_per_minute, tenant)
-        return state
+        return await self._with_store(lambda store: store.state("visitor", quota, tenant, user))
 
     async def check_address(self, address: ClientAddress) -> None:
         """Count one request of an address; raises `RateLimited`."""
@@ -133,20 +141,17 @@ class Limiter:
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _hit(self, name: str, quota: int, *key: str) -> LimitState:
+    async def _hit(self, name: str, quota: int, *key: str) -> None:
         item = _per_minute(quota)
 
-        async def count(store: _Store) -> tuple[bool, LimitState]:
-            allowed = await store.limiter.hit(item, name, *key)
-            storage = store.limiter.storage
-            assert isinstance(storage, MemoryStorage | RedisStorage)  # noqa: S101
-            counts = await storage.get_sliding_window(item.key_for(name, *key), WINDOW_SECONDS)
-            return allowed, state_of(name, quota=quota, window=WINDOW_SECONDS, counts=counts)
+        async def count(store: _Store) -> LimitState | None:
+            if await store.limiter.hit(item, name, *key):
+                return None
+            return await store.state(name, quota, *key)
 
-        allowed, state = await self._with_store(count)
-        if not allowed:
-            raise limited(state)
-        return state
+        refused = await self._with_store(count)
+        if refused is not None:
+            raise limited(refused)
 
     async def _with_store(self, operation: Callable[[_Store], Awaitable[Answer]]) -> Answer:
         if self._shared is not None and time.monotonic() >= self._paused_until:
