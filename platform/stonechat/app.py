@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -65,7 +66,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(knowledge_room.close)
         outbound = OutboundClient(allowed_networks=settings.outbound_networks)
         stack.push_async_callback(outbound.aclose)
-        providers = ModelProviders(database, keyring=keyring, settings=settings, http_client=outbound.httpx_client)
+        # A model server on a network of the operator's own rarely has a certificate.
+        http_client = partial(outbound.httpx_client, allow_http=bool(settings.outbound_networks))
+        providers = ModelProviders(database, keyring=keyring, settings=settings, http_client=http_client)
         stack.push_async_callback(providers.aclose)
         limiter = Limiter(settings, rules=RulesCache(database))
         stack.push_async_callback(limiter.close)
@@ -81,6 +84,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             site_keys=SiteKeys(database),
             limiter=limiter,
             knowledge=knowledge_room,
+            outbound=outbound,
             configs=configs,
             chat=ChatServer(hub, assistant, configs=configs),
             assets=load_assets(),

@@ -25,6 +25,7 @@ from stonechat.identity.origins import parse_origin
 from stonechat.identity.tokens import SessionTokens
 from stonechat.knowledge.deps import Knowledge
 from stonechat.limits.limiter import Limiter
+from stonechat.outbound.client import OutboundClient
 from stonechat.settings import Settings
 
 
@@ -39,6 +40,7 @@ class Services:
     site_keys: SiteKeys
     limiter: Limiter
     knowledge: Knowledge
+    outbound: OutboundClient
     configs: ConfigCache
     chat: ChatServer
     assets: Assets

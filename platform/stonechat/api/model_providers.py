@@ -40,6 +40,8 @@ async def list_providers(actor: ApiActor, session: TenantSession) -> Page[Provid
 async def create_provider(
     body: NewProvider, actor: ApiActor, session: TenantSession, services: AppServices
 ) -> ProviderView:
+    if body.base_url is not None:
+        await services.outbound.check(body.base_url, allow_http=bool(services.settings.outbound_networks))
     return await service.create_provider(
         session,
         actor,
