@@ -175,6 +175,12 @@ describe("marks", () => {
     expect(root.querySelector("a")?.getAttribute("href")).toBe("https://x.example/abc");
   });
 
+  it("do not make the full stop a part of the address before them", () => {
+    html("see https://x.example/a.", [mark(24)]);
+    expect(root.innerHTML).toContain('href="https://x.example/a"');
+    expect(root.textContent).toBe("see https://x.example/a.1");
+  });
+
   it("cannot be forged by the text", () => {
     html("a ⸨\uE100⸩ b", [mark(1)]);
     expect(root.querySelectorAll("sup")).toHaveLength(1);

@@ -71,7 +71,7 @@ function inline(token: Token, fill: Fill): Node[] {
     case "br":
       return [h("br")];
     case "link":
-      return link(token as Tokens.Link, inlines(token, fill));
+      return /^[[<]/.test(token.raw) ? link(token as Tokens.Link, inlines(token, fill)) : bareLink(token as Tokens.Link, fill);
     case "image":
       return link(token as Tokens.Image, slots((token as Tokens.Image).text || (token as Tokens.Image).href, fill));
     case "checkbox":
@@ -88,6 +88,20 @@ function inline(token: Token, fill: Fill): Node[] {
 function codespan({ text }: Tokens.Codespan, fill: Fill): Node[] {
   const marks = slots(text, fill).filter((node) => node instanceof Element);
   return [h("code", {}, text.replace(SLOT, "")), ...marks];
+}
+
+/** An address in running text. A slot hides from marked that a sentence ends there: its full stop is no part of it. */
+function bareLink({ href, text }: Tokens.Link, fill: Fill): Node[] {
+  const plain = text.replace(SLOT, "");
+  const address = href.replace(SLOT, "");
+  const length = plain.search(/[?!.,:*_'"~]*$/);
+  const marks = slots(text, fill).filter((node) => node instanceof Element);
+  const end = plain.slice(length);
+  return [
+    ...link({ href: address.slice(0, address.length - end.length) }, [new Text(plain.slice(0, length))]),
+    ...(end ? [new Text(end)] : []),
+    ...marks,
+  ];
 }
 
 function link({ href }: { href: string }, content: Node[]): Node[] {

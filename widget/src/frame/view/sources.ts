@@ -10,7 +10,10 @@ const titleOf = (source: Source): string =>
   source.title || (source.type === "url" ? source.url : source.type === "file" ? source.filename : source.id);
 
 function originOf(source: Source, address: string | null): string {
-  if (source.type === "url") return source.attribution || (address ? new URL(address).hostname.replace(/^www\./, "") : "");
+  if (source.type === "url") {
+    const host = address ? new URL(address).hostname.replace(/^www\./, "") : "";
+    return source.attribution || (host === location.hostname ? "" : host); // the platform's own name tells nobody anything
+  }
   return source.type === "file" && source.filename !== source.title ? source.filename : "";
 }
 
