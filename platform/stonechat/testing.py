@@ -1,0 +1,130 @@
+"""For test suites outside this project: a store on real tables that needs no set-up and no event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import secrets
+import threading
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat.chat.store import PostgresStore
+from stonechat.db.session import Database
+from stonechat.local import local_services
+from stonechat.settings import Settings
+
+Result = TypeVar("Result")
+
+_THIS_PROCESS = uuid.uuid4()
+"""Names are of one process: those of another run, or of another process, are other tenants."""
+
+
+class DetachedPostgresStore(PostgresStore[Any]):
+    """A `PostgresStore` that is built without I/O and used from any event loop.
+
+    Each name is a tenant of its own, without a name the store has one to itself. The context is any object with
+    `user_id`. Postgres is found when it is first needed: `DATABASE_URL`, which `stonechat migrate` has prepared, or the
+    embedded one under `STONECHAT_DATA_DIR`.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name
+        self.tenant_id = uuid.uuid5(_THIS_PROCESS, name if name is not None else f"\x00{secrets.token_hex(16)}")
+        self._tenant_exists = False
+
+    def scope(self, context: Any) -> tuple[UUID, str]:
+        return self.tenant_id, str(context.user_id)
+
+    def agent_of(self, context: Any) -> str | None:  # noqa: ARG002  threads here belong to no agent
+        return None
+
+    @asynccontextmanager
+    async def _open(self, context: Any) -> AsyncIterator[tuple[AsyncSession, UUID, str]]:
+        tenant_id, user_id = self.scope(context)
+        database = _elsewhere.database
+        if not self._tenant_exists:
+            async with database.tenant(tenant_id) as session:
+                await session.execute(
+                    text("insert into tenants (tenant_id, name) values (:id, :name) on conflict do nothing"),
+                    {"id": tenant_id, "name": "Detached store"},
+                )
+            self._tenant_exists = True
+        async with database.tenant(tenant_id, user_id=user_id) as session:
+            yield session, tenant_id, user_id
+
+
+class _Elsewhere:
+    """A thread with an event loop and the database, started when first used and ended with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._database: Database | None = None
+        self._stack = ExitStack()
+
+    @property
+    def database(self) -> Database:
+        assert self._database is not None, "asked within the thread, which has opened it"  # noqa: S101
+        return self._database
+
+    async def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do the work on the thread's loop, and wait for it on this one."""
+        loop = await asyncio.to_thread(self._started)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                settings = self._stack.enter_context(local_services(Settings()))
+                assert settings.database_url is not None  # noqa: S101
+                self._database = Database(settings.database_url, pool_size=4)
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="stonechat-testing", daemon=True).start()
+                atexit.register(self._stop)
+            return self._loop
+
+    def _stop(self) -> None:
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self.database.close(), self._loop).result(timeout=10)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stack.close()
+
+
+_elsewhere = _Elsewhere()
+
+
+def _detached(name: str) -> Any:
+    inner = getattr(PostgresStore, name)
+
+    async def method(self: DetachedPostgresStore, *args: Any, **kwargs: Any) -> Any:
+        return await _elsewhere.run(inner(self, *args, **kwargs))
+
+    method.__name__, method.__doc__ = name, inner.__doc__
+    return method
+
+
+for _name in (
+    "load_thread",
+    "save_thread",
+    "load_threads",
+    "delete_thread",
+    "load_thread_items",
+    "load_visible_items",
+    "add_thread_item",
+    "save_item",
+    "load_item",
+    "delete_thread_item",
+    "delete_items_after",
+    "save_feedback",
+    "save_attachment",
+    "load_attachment",
+    "delete_attachment",
+):
+    setattr(DetachedPostgresStore, _name, _detached(_name))
