@@ -275,6 +275,7 @@ async def test_limits_go_by_path_and_the_longest_prefix_counts(client: httpx.Asy
 async def test_a_response_keeps_the_headers_it_sets_itself(client: httpx.AsyncClient) -> None:
     assert (await client.get("/styled")).headers.get_list("content-security-policy") == ["default-src 'self'"]
     assert (await client.get("/who")).headers.get_list("content-security-policy") == ["frame-ancestors 'none'"]
+    assert (await client.get("/who")).headers["cache-control"] == "no-store"
     assert "strict-transport-security" not in (await client.get("/who")).headers
     async with client_of(build_app(configured_public_url="https://chat.example")) as secure:
         assert "strict-transport-security" in (await secure.get("/who")).headers

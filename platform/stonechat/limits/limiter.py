@@ -130,12 +130,6 @@ class Limiter:
             with suppress(RedisError, OSError, TimeoutError):
                 await held_by[-1].free(key, slot)
 
-    async def ping(self) -> None:
-        """Raise unless the shared store answers, where there is one."""
-        if self._redis is not None:
-            async with asyncio.timeout(1):
-                await self._redis.ping()
-
     async def close(self) -> None:
         """Close the connections to Redis."""
         if self._redis is not None:
