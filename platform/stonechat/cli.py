@@ -119,6 +119,8 @@ def _standalone(command: str) -> Settings:
 @main.command()
 def migrate() -> None:
     """Bring the database up to date."""
+    from sqlalchemy.engine import make_url
+
     from stonechat.db import migrate as migrations
 
     settings = load_settings()
@@ -129,8 +131,10 @@ def migrate() -> None:
     owner_url = settings.owner_database_url
     assert owner_url is not None  # noqa: S101  # it falls back to DATABASE_URL
 
+    web_login = make_url(settings.database_url).username
+
     async def run() -> list[str]:
-        await migrations.ensure_roles(owner_url)
+        await migrations.ensure_roles(owner_url, web_login=web_login)
         return await migrations.migrate(owner_url)
 
     applied = asyncio.run(run())

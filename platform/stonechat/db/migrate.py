@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 import stonechat
 from stonechat.db.session import server_settings
 from stonechat.db.tenancy import APP, BACKUP, OWNER, PLATFORM
+from stonechat.errors import Unavailable
 
 LOCK_TIMEOUT_SECONDS = 5
 _MIGRATION_LOCK = 7_265_001
@@ -45,10 +46,12 @@ async def create_database(admin_url: str, name: str) -> None:
         await connection.close()
 
 
-async def ensure_roles(admin_url: str, *, logins: dict[str, str] | None = None) -> None:
-    """Create the four roles where missing; `logins` (name → password) become members of app and platform.
+async def ensure_roles(admin_url: str, *, logins: dict[str, str] | None = None, web_login: str | None = None) -> None:
+    """Create the four roles where missing, and let them into the database of `admin_url`.
 
-    The administrator becomes a member of the owner role, so that the same URL can run migrations.
+    `logins` (name → password) are made and become members of app and platform; `web_login` exists already and becomes
+    one. The administrator becomes a member of the owner role, so that the same URL can run migrations. What was done
+    before, by this or by hand, is left alone. Raises `Unavailable` where the administrator's rights do not suffice.
     """
     connection = await asyncpg.connect(admin_url)
     try:
@@ -59,13 +62,24 @@ async def ensure_roles(admin_url: str, *, logins: dict[str, str] | None = None) 
             if await connection.fetchval("select rolsuper from pg_roles where rolname = current_user"):
                 await _ensure_role(connection, BACKUP, "nologin bypassrls")
                 await connection.execute(f"grant pg_read_all_data to {BACKUP}")
-            await connection.execute(f"grant {OWNER}, {APP}, {PLATFORM} to current_user")
+            user = await connection.fetchval("select current_user")
+            for role in (OWNER, APP, PLATFORM):
+                await _ensure_member(connection, user, role)
             for login, password in (logins or {}).items():
                 _check_name(login)
                 literal = await connection.fetchval("select quote_literal($1::text)", password)
                 await _ensure_role(connection, login, "login noinherit")
                 await connection.execute(f'alter role "{login}" password {literal}')
-                await connection.execute(f'grant {APP}, {PLATFORM} to "{login}"')
+            for login in {*(logins or {}), *([web_login] if web_login else [])} - {user}:
+                _check_name(login)
+                for role in (APP, PLATFORM):
+                    await _ensure_member(connection, login, role)
+            await _admit_owner(connection)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Unavailable(
+            f"The database login may not prepare the roles ({error}). Let an administrator run `stonechat migrate` once "
+            "with STONECHAT_OWNER_DATABASE_URL, or create the roles by hand as docker/postgres-init.sh does."
+        ) from None
     finally:
         await connection.close()
 
@@ -137,6 +151,24 @@ def _upgrade(connection: Connection, revision: str) -> None:
 async def _ensure_role(connection: asyncpg.Connection, role: str, options: str) -> None:
     if not await connection.fetchval("select 1 from pg_roles where rolname = $1", role):
         await connection.execute(f'create role "{role}" {options}')
+
+
+async def _ensure_member(connection: asyncpg.Connection, login: str, role: str) -> None:
+    """Let a login take a role, unless it may already."""
+    may = "select pg_has_role($1, $2, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end)"
+    if not await connection.fetchval(may, login, role):
+        await connection.execute(f'grant {role} to "{login}"')
+
+
+async def _admit_owner(connection: asyncpg.Connection) -> None:
+    """Let the owner role make tables and a schema in a database that somebody else owns."""
+    rights = f"has_schema_privilege('{OWNER}', 'public', 'create'), has_database_privilege('{OWNER}', current_database(), 'create')"
+    in_schema, in_database = await connection.fetchrow(f"select {rights}")
+    if not in_schema:
+        await connection.execute(f"grant usage, create on schema public to {OWNER}")
+    if not in_database:
+        name = await connection.fetchval("select quote_ident(current_database())")
+        await connection.execute(f"grant create on database {name} to {OWNER}")
 
 
 def _check_name(name: str) -> None:
