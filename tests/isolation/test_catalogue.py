@@ -90,6 +90,10 @@ BAD = {
         "bad: the policy platform_read is not",
     ),
     "another way in": (protected(GOOD) + "; create policy sly on bad using (true)", "bad: the policy sly permits"),
+    "users that meet": (
+        protected(GOOD.replace("id text", "id text, user_id text")),
+        "bad names users",
+    ),
     "partition within reach": (
         "grant select on audit_log_default to stonechat_app",
         "stonechat_app may reach partition audit_log_default",

@@ -10,6 +10,9 @@ from stonechat.db.tenancy import APP, OWNER, PLATFORM
 DEFINER_FUNCTIONS = frozenset({"stonechat_ensure_partitions"})
 """Functions that run with their owner's rights and that the application may call. Each needs a reason."""
 
+SEEN_BY_OTHER_USERS = frozenset({"users"})
+"""Tables with a `user_id` that are found by other means than by who is asking: a returning visitor has no id yet."""
+
 _IS_TENANT = (
     "(tenant_id = ( SELECT (NULLIF(current_setting('stonechat.tenant_id'::text, true), ''::text))::uuid AS \"nullif\"))"
 )
@@ -26,6 +29,7 @@ _POLICIES_OF = """
         pg_get_expr(polwithcheck, polrelid) as checked,
         array(select coalesce(rolname, 'public') from unnest(polroles) as r left join pg_roles on oid = r) as roles
     from pg_policy where polrelid = $1"""
+_NAMES_USERS = "select count(*) > 0 from pg_attribute where attrelid = $1 and attname = 'user_id' and not attisdropped"
 _UNIQUES_OF = """
     select c.relname, a.attname, i.indisprimary from pg_index i
     join pg_class c on c.oid = i.indexrelid
@@ -84,7 +88,12 @@ async def _tenant_table_faults(connection: asyncpg.Connection, table: asyncpg.Re
     )
     if column is None or (column["type"], column["attnotnull"]) != ("uuid", True):
         found.append(f"{name} has no tenant_id of type uuid not null")
-    found += _policy_faults(name, await connection.fetch(_POLICIES_OF, table["oid"]))
+    policies = await connection.fetch(_POLICIES_OF, table["oid"])
+    found += _policy_faults(name, policies)
+    apart = any(p["polname"] == "user_isolation" and not p["polpermissive"] and p["roles"] == [APP] for p in policies)
+    names_users = await connection.fetchval(_NAMES_USERS, table["oid"])
+    if names_users and not apart and name not in SEEN_BY_OTHER_USERS:
+        found.append(f"{name} names users, and keeps them apart by no policy")
     uniques = await connection.fetch(_UNIQUES_OF, table["oid"])
     if not any(unique["indisprimary"] for unique in uniques):
         found.append(f"{name} has no primary key")

@@ -171,6 +171,9 @@ _RETRY = """
     select id, 'queued', entrypoint, priority, $5::jsonb from retried"""
 
 
+_RETRY_PAUSES = (0.1, 0.5, 0.0)
+
+
 class FencedQueries(Queries):
     """pgqueuer's queries, where a retry touches only a job that is still this worker's."""
 
@@ -178,8 +181,12 @@ class FencedQueries(Queries):
         """Put the job back. If the database cannot be reached, its heartbeat goes stale and someone picks it up."""
         record = traceback_record.model_dump_json() if traceback_record else None
         counts = 0 if traceback_record and traceback_record.exception_type == WorkerStopping.__name__ else 1
-        try:
-            await self.driver.execute(_RETRY, job.id, job.queue_manager_id, delay, counts, record)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            # Raised further, it would be taken for the job's own, final failure.
-            log.warning("job %s could not be put back; it will be picked up when its heartbeat is stale", job.id)
+        for pause in _RETRY_PAUSES:
+            try:
+                await self.driver.execute(_RETRY, job.id, job.queue_manager_id, delay, counts, record)
+            except Exception as error:
+                # Whatever it is, raised further it would be taken for the job's own, final failure.
+                log.warning("job %s could not be put back: %s: %s", job.id, type(error).__name__, error)
+                await asyncio.sleep(pause)
+            else:
+                return

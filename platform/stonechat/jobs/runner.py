@@ -124,6 +124,8 @@ class JobRunner:
                 await _end(running, work, grace=grace)
             if running.done() and not running.cancelled():
                 running.result()
+            if not self._stopping.is_set():
+                log.warning("the job queue lost its connection, and opens another")
         finally:
             await _close(pool)
 
@@ -151,6 +153,7 @@ class _Driver(AsyncpgPoolDriver):
     def __init__(self, pool: asyncpg.Pool) -> None:
         super().__init__(pool)
         self.broken = asyncio.Event()
+        self._listening = asyncio.Event()
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         try:
@@ -159,16 +162,26 @@ class _Driver(AsyncpgPoolDriver):
             self.broken.set()
             raise
 
+    async def notify(self, channel: str, payload: str) -> None:
+        # pgqueuer's first probe of the listener races with its LISTEN: sent earlier, it is never heard, and taken for
+        # a failure ten seconds later.
+        await self._listening.wait()
+        await super().notify(channel, payload)
+
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
         await super().add_listener(channel, callback)
         if self._listener_connection is not None:
             self._listener_connection.add_termination_listener(self._listener_ended)
+        self._listening.set()
 
     async def __aexit__(self, *details: object) -> None:
-        connection = self._listener_connection
-        if connection is not None and self._entered == 1:
-            connection.remove_termination_listener(self._listener_ended)
-        await super().__aexit__(*details)
+        try:
+            if self._listener_connection is not None and self._entered == 1:
+                self._listener_connection.remove_termination_listener(self._listener_ended)
+            await super().__aexit__(*details)
+        except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError) as error:
+            # A connection that is gone cannot be handed back; the pool is closed next, and with it everything.
+            log.debug("the listening connection was gone: %s", error)
 
     def _listener_ended(self, _connection: object) -> None:
         self.broken.set()
