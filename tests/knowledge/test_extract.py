@@ -95,6 +95,14 @@ def test_plain_text_has_paragraphs_lists_and_headings() -> None:
     assert document.text.endswith("- Monday\n- Tuesday\n\n## Directions\n\nBy tram.")
 
 
+@pytest.mark.parametrize("media_type", [MediaType.TEXT, MediaType.MARKDOWN])
+@pytest.mark.parametrize("length", [6_000_000, 12_000_000])
+def test_more_text_than_we_keep_is_refused(media_type: MediaType, length: int) -> None:
+    told = answer("read", media_type, b"word " * (length // 5))
+    assert told["error"] == "document_too_demanding"
+    assert "Split it" in told["detail"]
+
+
 def test_characters_that_a_database_refuses_are_gone() -> None:
     document = extract_text("zero\u200b width, so\u00adft hyphen, e\u0301\x0b nul".encode() + b"." * 300)
     assert document.text == "zero width, soft hyphen, é nul" + "." * 300

@@ -71,9 +71,7 @@ class TextBuilder:
         self._parts.append(text)
         self._length += len(text)
         if self._length > MAX_CHARACTERS:
-            raise DocumentTooDemanding(
-                f"This document has more than {MAX_CHARACTERS:,} characters of text. Split it into several."
-            )
+            raise _too_long()
 
     def first_heading(self) -> str | None:
         """The text of the first heading, if it is among the first blocks."""
@@ -99,7 +97,8 @@ def extract_text(data: bytes) -> Extracted:
     """Plain text: paragraphs between blank lines; underlined or all-capital lines that stand alone are headings."""
     out = TextBuilder()
     for paragraph in re.split(
-        r"\n[ \t]*\n", decoded(data).replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")
+        r"\n[ \t]*\n",
+        decoded(data, limit=MAX_CHARACTERS).replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n"),
     ):
         lines = [line for line in paragraph.split("\n") if line.strip()]
         while len(lines) >= 2 and _SETEXT.match(lines[1]) and len(lines[0]) <= MAX_HEADING:
@@ -161,12 +160,20 @@ def extract_faq(data: bytes) -> Extracted:
     return Extracted(document.text, document.blocks, None)
 
 
-def decoded(data: bytes) -> str:
-    """The text of a file that was detected as text."""
+def decoded(data: bytes, *, limit: int | None = None) -> str:
+    """The text of a file that was detected as text; with a `limit`, refused at once if it is far beyond what is kept."""
     text = decode(data)
     if text is None:
         raise DocumentUnreadable("This file says it is text, but most of it is not.")
+    if limit is not None and len(text) > 2 * limit:
+        raise _too_long()
     return text
+
+
+def _too_long() -> DocumentTooDemanding:
+    return DocumentTooDemanding(
+        f"This document has more than {MAX_CHARACTERS:,} characters of text. Split it into several."
+    )
 
 
 def extractor_for(media_type: MediaType) -> Extractor:

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from stonechat.knowledge.chunk import Extracted
-from stonechat.knowledge.extract import TextBuilder, decoded
+from stonechat.knowledge.extract import MAX_CHARACTERS, TextBuilder, decoded
 from stonechat.knowledge.extract_html import text_of
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
@@ -19,7 +19,7 @@ _PARSER = MarkdownIt("commonmark", {"maxNesting": 50}).enable(["table", "striket
 
 def extract_markdown(data: bytes) -> Extracted:
     """Markdown (CommonMark and tables). A `title:` in front matter is the title, else the first heading."""
-    text = decoded(data).replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
+    text = decoded(data, limit=MAX_CHARACTERS).replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     out = TextBuilder()
     if front := _FRONT_MATTER.match(text):
         if title := _FRONT_TITLE.search(front.group(1)):
