@@ -60,7 +60,7 @@ async def test_a_difference_would_be_seen(test_database: TestDatabase) -> None:
     engine = create_async_engine(test_database.admin_url.replace("postgresql://", "postgresql+asyncpg://"))
     try:
         async with engine.connect() as connection:
-            await connection.execute(text("alter table agents alter column name type varchar(5), add extra int"))
+            await connection.execute(text("alter table agents alter column name type varchar(500), add extra int"))
             found = str(await connection.run_sync(differences))
             await connection.rollback()
     finally:
