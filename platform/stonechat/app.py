@@ -14,6 +14,7 @@ from stonechat.api import (
     agents,
     api_keys,
     chatkit,
+    conversations,
     domain_keys,
     embed,
     health,
@@ -145,7 +146,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(router)
     app.router.routes.extend(chatkit.routes())
     management = APIRouter(prefix="/api/v1")
-    for room in (agents, domain_keys, knowledge, identity_keys, limits, api_keys, model_providers):
+    for room in (agents, domain_keys, knowledge, conversations, identity_keys, limits, api_keys, model_providers):
         management.include_router(room.router)
     management.include_router(sessions.preview_router)
     app.include_router(management)

@@ -11,10 +11,13 @@ from stonechat.accounts import api_keys
 from stonechat.accounts.actor import Scope
 from stonechat.accounts.api_keys import ApiKeyView
 from stonechat.api.dependencies import ApiActor, TenantSession
+from stonechat.api.idempotency import IdempotentRoute
 from stonechat.limits.addresses import limit_address
 from stonechat.web import Page
 
-router = APIRouter(prefix="/api-keys", tags=["API keys"], dependencies=[Depends(limit_address)])
+router = APIRouter(
+    prefix="/api-keys", tags=["API keys"], route_class=IdempotentRoute, dependencies=[Depends(limit_address)]
+)
 
 
 class NewApiKey(BaseModel):

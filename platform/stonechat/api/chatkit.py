@@ -19,7 +19,7 @@ from stonechat.api.dependencies import Services, caller_of, services_of
 from stonechat.chat.events import PING
 from stonechat.chat.resume import PING_SECONDS, cancel_run, resume
 from stonechat.chat.runs import Run
-from stonechat.errors import BadRequest, PayloadTooLarge, StonechatError, UnsupportedMediaType
+from stonechat.errors import MalformedBody, PayloadTooLarge, StonechatError, UnsupportedMediaType
 from stonechat.identity.caller import Caller
 from stonechat.limits.addresses import limited_by
 from stonechat.web import client_address, problem_response
@@ -227,5 +227,5 @@ async def _read_body(connection: HTTPConnection, receive: Receive) -> bytes | No
         if not message.get("more_body", False):
             break
     if not size:
-        raise BadRequest("The request has no body.")
+        raise MalformedBody("The request has no body.")
     return b"".join(parts)

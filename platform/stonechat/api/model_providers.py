@@ -8,12 +8,18 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
+from stonechat.api.idempotency import IdempotentRoute
 from stonechat.limits.addresses import limit_address
 from stonechat.providers import service
 from stonechat.providers.service import ProviderKind, ProviderView
 from stonechat.web import Page
 
-router = APIRouter(prefix="/model-providers", tags=["Model providers"], dependencies=[Depends(limit_address)])
+router = APIRouter(
+    prefix="/model-providers",
+    tags=["Model providers"],
+    route_class=IdempotentRoute,
+    dependencies=[Depends(limit_address)],
+)
 
 
 class NewProvider(BaseModel):
