@@ -109,8 +109,24 @@ def _runs() -> None:
             last_seq int not null,
             user_id text not null,
             payload bytea not null,
-            primary key (tenant_id, run_id, first_seq, created_at)
+            primary key (tenant_id, run_id, first_seq, created_at),
+            foreign key (tenant_id, run_id) references runs on delete cascade
         ) partition by range (created_at)""")
+    # Events serve clients that reconnect; the items say what stays. So they go an hour after their run, wherever it was.
+    op.execute("""
+        create function stonechat_purge_run_events() returns bigint
+        language plpgsql security definer set search_path = public, pg_temp as $$
+        declare
+            purged bigint;
+        begin
+            delete from run_events e where e.created_at < now() - interval '1 hour'
+                and not exists (select from runs r where r.tenant_id = e.tenant_id and r.run_id = e.run_id
+                                and r.status = 'running');
+            get diagnostics purged = row_count;
+            return purged;
+        end $$""")
+    op.execute("revoke all on function stonechat_purge_run_events() from public")
+    op.execute("grant execute on function stonechat_purge_run_events() to stonechat_app")
     partition_by_month(op, "run_events")
     for table in ("runs", "run_events"):
         protect_tenant_table(op, table, of_user=True)

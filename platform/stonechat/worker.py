@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 
-from stonechat.chat.sweeper import sweep_crashed_runs
+from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
 from stonechat.jobs import JobRunner
@@ -31,7 +31,10 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
     runner = JobRunner(
         url,
         job_handlers(knowledge) | dispatcher.job_handlers(),
-        {"17 3 * * *": lambda: _ensure_partitions(database)},
+        {
+            "17 3 * * *": lambda: _ensure_partitions(database),
+            "*/10 * * * *": lambda: _purge_run_events(database),
+        },
         on_give_up=give_up_hooks(knowledge),
     )
     await _ensure_partitions(database)
@@ -69,6 +72,10 @@ async def run_worker(settings: Settings) -> None:
 async def _ensure_partitions(database: Database) -> None:
     async with database.directory() as session:
         await session.execute(text("select stonechat_ensure_partitions()"))
+
+
+async def _purge_run_events(database: Database) -> None:
+    await purge_run_events(database)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from json.encoder import encode_basestring, encode_basestring_ascii
 
-from chatkit.types import ThreadItem, ThreadItemReplacedEvent, ThreadStreamEvent
+from chatkit.types import ErrorEvent, ThreadItem, ThreadItemReplacedEvent, ThreadStreamEvent
 from pydantic import BaseModel
 
 PING = b": ping\n\n"
@@ -71,3 +71,11 @@ def event_data(frame: bytes) -> dict[str, object]:
 def replacement(item: ThreadItem) -> bytes:
     """Tells a client that may have missed or lost something what the item is now. Bears no number of its own."""
     return b"data: " + wire_json(ThreadItemReplacedEvent(item=item)).encode() + b"\n\n"
+
+
+INTERRUPTED = (
+    b"data: "
+    + wire_json(ErrorEvent(message="The answer was interrupted. Please try again.", allow_retry=True)).encode()
+    + b"\n\n"
+)
+"""Tells a client that the run it listens to died, after what could be saved of it. Bears no number of its own."""

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from stonechat import clock
 from stonechat.chat import models
 from stonechat.chat.codec import HIDDEN_KINDS, parse_item, storable_id
-from stonechat.chat.events import PING, frames_after, parse_event_id, replacement
+from stonechat.chat.events import INTERRUPTED, PING, frames_after, parse_event_id, replacement
 from stonechat.chat.hub import RUN_SECONDS, RunHub
 from stonechat.chat.runs import Run
 from stonechat.chat.sweeper import close_crashed_run, stored_batches
@@ -125,6 +125,8 @@ async def _from_database(database: Database, caller: Caller, run_id: str, after:
     if run.status == "crashed" or seen != run.last_seq:
         for data in await _items_of(database, caller.tenant_id, run):
             yield replacement(parse_item(data))
+    if run.status == "crashed":
+        yield INTERRUPTED
 
 
 async def _items_of(database: Database, tenant_id: UUID, run: models.RunRow) -> list[str]:

@@ -18,7 +18,7 @@ from chatkit.types import (
     ThreadStreamEvent,
 )
 from pydantic import TypeAdapter
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -53,6 +53,12 @@ async def sweep_crashed_runs(database: Database) -> int:
         except Exception:
             _log.exception("could not close the crashed run %s", run_id)
     return closed
+
+
+async def purge_run_events(database: Database) -> int:
+    """Forget the events of runs that ended over an hour ago; their items stay. Returns how many batches went."""
+    async with database.directory() as session:
+        return await session.scalar(text("select stonechat_purge_run_events()")) or 0
 
 
 async def close_crashed_run(database: Database, tenant_id: UUID, *, run_id: str) -> bool:
