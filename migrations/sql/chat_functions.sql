@@ -1,5 +1,6 @@
 -- The hot path of the chat: one function a phase, one round trip a call. Each sets tenant and user for its own
--- transaction and then works under row-level security like everything else (security invoker).
+-- transaction and then works under row-level security like everything else (security invoker, and no SET clause: saving
+-- and restoring a setting would cost each call more than some of its statements).
 
 -- Begin an answer: claim the thread, store the user's message, return what came before.
 --
@@ -12,7 +13,7 @@ create function chat_begin_run(
     p_run text, p_process text, p_resumable boolean, p_lease_ms int, p_history int,
     out outcome text, out running_run text, out agent_version int, out title text, out status text,
     out metadata text, out domains text[], out created_at timestamptz, out history text[])
-language plpgsql set search_path = public, pg_temp as $$
+language plpgsql as $$
 declare
     thread threads%rowtype;
     archived timestamptz;
@@ -69,7 +70,7 @@ end $$;
 create function chat_write_items(
     p_tenant uuid, p_user text, p_thread text, p_run text,
     p_verbs text[], p_ids text[], p_kinds text[], p_data text[], p_created timestamptz[])
-returns void language plpgsql set search_path = public, pg_temp as $$
+returns void language plpgsql as $$
 begin
     perform set_config('stonechat.tenant_id', p_tenant::text, true), set_config('stonechat.user_id', p_user, true);
     for n in 1..coalesce(cardinality(p_verbs), 0) loop
@@ -92,7 +93,7 @@ end $$;
 -- Returns only what the caller must act on: cancel (someone asked for it), lost (the run is no longer ours).
 create function chat_checkpoint_runs(
     p_lease_ms int, p_tenants uuid[], p_users text[], p_runs text[], p_first int[], p_last int[], p_payloads bytea[])
-returns table (run_id text, state text) language plpgsql set search_path = public, pg_temp as $$
+returns table (run_id text, state text) language plpgsql as $$
 declare
     cancelled boolean;
 begin
@@ -123,7 +124,7 @@ create function chat_finish_run(
     p_first int, p_last int, p_payload bytea,
     p_title text, p_thread_status text, p_metadata text, p_domains text[],  -- status null: the thread did not change
     p_usage text)  -- a JSON array of ledger entries, or null
-returns boolean language plpgsql set search_path = public, pg_temp as $$
+returns boolean language plpgsql as $$
 begin
     perform set_config('stonechat.tenant_id', p_tenant::text, true), set_config('stonechat.user_id', p_user, true);
     update runs r set status = p_status, last_seq = p_last, finished_at = clock_timestamp()

@@ -141,10 +141,10 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
+    app.router.routes.extend(chatkit.routes())  # first, because they are asked for most
     app.include_router(health.router)
     for router in (embed.assets_router, embed.router, sessions.router):
         app.include_router(router)
-    app.router.routes.extend(chatkit.routes())
     management = APIRouter(prefix="/api/v1")
     for room in (agents, domain_keys, knowledge, conversations, identity_keys, limits, api_keys, model_providers):
         management.include_router(room.router)

@@ -130,8 +130,8 @@ async def _stream_run(run: Run, headers: Headers, receive: Receive, send: Send) 
 
     watcher: asyncio.Task[None] | None = None
     try:
+        await asyncio.sleep(0)  # let the run begin, so that the headers and its first events share a write
         await send(_start(headers))
-        await asyncio.sleep(0)  # let the run begin, so that its first events share a write
         seen = 0
         while not gone:
             frames = run.frames

@@ -70,7 +70,14 @@ def main(side: str, kind: str) -> None:
         quiet_the_collector()  # as `serve` does
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(listener.getsockname()[1], flush=True)  # noqa: T201
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=2,
+        proxy_headers=side == "plain",
+    )  # `serve` leaves proxies' headers to our own middleware
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -32,7 +32,8 @@ class PendingMessage:
 
     def append(self, content_index: int, delta: str) -> None:
         """A piece of text."""
-        self._grow(content_index)
+        if not 0 <= content_index < len(self._texts):
+            self._grow(content_index)
         self._texts[content_index].append(delta)
 
     def update(self, update: ThreadItemUpdate) -> None:

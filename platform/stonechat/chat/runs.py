@@ -30,7 +30,7 @@ from chatkit.types import (
 
 from stonechat import clock, ids
 from stonechat.assistant.turn import TurnUsage
-from stonechat.chat.codec import aware, is_hidden
+from stonechat.chat.codec import aware, is_hidden, item_json
 from stonechat.chat.events import EventEncoder, wire_json
 from stonechat.chat.journal import ItemChange, RunKey, changed
 from stonechat.chat.pending import PendingMessage
@@ -143,16 +143,21 @@ class Run:
     def _apply_item(self, event_type: str, item: ThreadItem) -> None:
         if item.created_at.tzinfo is None:
             item = item.model_copy(update={"created_at": aware(item.created_at)})
+        hidden = is_hidden(item)
+        wire = "" if hidden else wire_json(item)
         if event_type == "thread.item.added":
             if isinstance(item, AssistantMessageItem):
                 self._pending[item.id] = PendingMessage(item)
         else:
             self._pending.pop(item.id, None)
-            self.changes.append(changed("add" if event_type == "thread.item.done" else "save", item))
-        if is_hidden(item):
+            verb = "add" if event_type == "thread.item.done" else "save"
+            # An answer has nothing that clients are not told, so it is stored as it was sent.
+            stored = wire if isinstance(item, AssistantMessageItem) else item_json(item)
+            self.changes.append(ItemChange(verb, item.id, item.type, stored, item.created_at))
+        if hidden:
             self._hidden.add(item.id)
         else:
-            self.publish_ready(f'{{"type":"{event_type}","item":{wire_json(item)}}}')
+            self.publish_ready(f'{{"type":"{event_type}","item":{wire}}}')
 
     def publish(self, event: ThreadStreamEvent) -> None:
         """Give the event its number and hand it to whoever listens."""

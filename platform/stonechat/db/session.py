@@ -109,7 +109,9 @@ class Database:
                         str(self._dsn.render_as_string(hide_password=False)),
                         min_size=1,
                         max_size=self._hot_size,
-                        server_settings=server_settings(APP, login=self._dsn.username),
+                        # The functions' statements are look-ups by key: planning them anew never pays.
+                        server_settings=server_settings(APP, login=self._dsn.username)
+                        | {"plan_cache_mode": "force_generic_plan"},
                         timeout=10,
                         command_timeout=STATEMENT_TIMEOUT_SECONDS,
                         reset=_no_reset,
