@@ -107,7 +107,7 @@ async def test_a_run_resumes_from_the_database_alone(chat: Chat, anna: Caller, d
 
     async def hear() -> None:
         async for chunk in elsewhere:
-            heard.append(chunk)  # noqa: PERF401  seen while it grows
+            heard.append(chunk)
 
     listener = asyncio.create_task(hear())
     gate.let(2)

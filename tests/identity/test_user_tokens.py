@@ -100,7 +100,11 @@ async def test_a_token_that_breaks_a_rule_is_refused(
 ) -> None:
     key = await make_secret_key(database, tenant_id)
     with pytest.raises(InvalidUserToken) as refused:
-        await read(database, tenant_id, user_token(key.secret * 2 if "algorithm" in changes else key.secret, key.kid, **changes))
+        await read(
+            database,
+            tenant_id,
+            user_token(key.secret * 2 if "algorithm" in changes else key.secret, key.kid, **changes),
+        )
     assert refused.value.members["reason"] == reason
 
 

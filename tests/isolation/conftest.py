@@ -17,6 +17,8 @@ async def world(
 ) -> AsyncIterator[World]:
     mode: Mode = request.param
     name = f"stonechat_world_{os.getpid()}_{MODES.index(mode)}"
-    async with migrated_database(postgres_admin_url, name) as database:
-        async with open_world(mode, database, tmp_path_factory.mktemp("world")) as world:
-            yield world
+    async with (
+        migrated_database(postgres_admin_url, name) as database,
+        open_world(mode, database, tmp_path_factory.mktemp("world")) as world,
+    ):
+        yield world

@@ -87,7 +87,6 @@ def requests_about(victim: User) -> list[tuple[str, dict[str, Any]]]:
     """Every request type of the protocol that names something of the victim's."""
     thread = {"thread_id": victim.thread}
     words = message("Hello", victim.thread)["params"]["input"]
-    action = {"action": {"type": "x", "payload": {}}}
     return [
         ("threads.get_by_id", thread),
         ("threads.add_user_message", thread | {"input": words}),

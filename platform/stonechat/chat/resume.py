@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -102,12 +102,7 @@ async def _from_database(database: Database, caller: Caller, run_id: str, after:
             return
         async with database.tenant(caller.tenant_id, user_id=caller.user_id) as session:
             batches = await stored_batches(session, caller.tenant_id, run_id=run_id, after=seen)
-        frames: list[bytes] = []
-        for first_seq, last_seq, payload in batches:
-            if first_seq > seen + 1:
-                break  # a gap: what follows makes no sense to the client
-            frames += frames_after(payload, first_seq=first_seq, after=seen)
-            seen = max(seen, last_seq)
+        frames, seen = _in_order(batches, after=seen)
         if frames:
             spoke = loop.time()
             yield b"".join(frames)
@@ -127,6 +122,17 @@ async def _from_database(database: Database, caller: Caller, run_id: str, after:
             yield replacement(parse_item(data))
     if run.status == "crashed":
         yield INTERRUPTED
+
+
+def _in_order(batches: Sequence[tuple[int, int, bytes]], *, after: int) -> tuple[list[bytes], int]:
+    """The frames after number `after` up to the first gap, behind which nothing makes sense, and the last number."""
+    frames: list[bytes] = []
+    for first_seq, last_seq, payload in batches:
+        if first_seq > after + 1:
+            break
+        frames += frames_after(payload, first_seq=first_seq, after=after)
+        after = max(after, last_seq)
+    return frames, after
 
 
 async def _items_of(database: Database, tenant_id: UUID, run: models.RunRow) -> list[str]:
