@@ -74,6 +74,13 @@ CHAT = [
     ("wrong content type", b"<xml/>", {"Content-Type": "text/xml"}, 415, "unsupported_media_type"),
     ("oversize", b'{"type": "' + b"x" * 1_200_000 + b'"}', JSON, 413, "payload_too_large"),
     (
+        "a very long message",
+        json.dumps(message("word " * 7_000)).encode(),
+        JSON,
+        422,
+        "invalid_input",
+    ),
+    (
         "missing thread",
         json.dumps(message("Hello", "thr_missing")).encode(),
         JSON,

@@ -44,6 +44,7 @@ from stonechat.identity.caller import Caller
 
 HISTORY_ITEMS = 50
 MAX_ATTACHMENTS = 10
+MAX_CHARACTERS = 32_000
 BUSY_SECONDS = 2.0
 MAX_TITLE = 60
 _ITEM_PREFIXES: dict[ItemKind, str] = {"message": "msg", "hidden_context": "hcx"}
@@ -128,6 +129,8 @@ class ChatServer(TenantChatKitServer[Caller]):
     async def _user_message(self, message: UserMessageInput, caller: Caller, *, thread_id: str) -> UserMessageItem:
         if len(message.attachments) > MAX_ATTACHMENTS:
             raise InvalidInput(f"A message can have at most {MAX_ATTACHMENTS} attachments.")
+        if sum(len(part.text) for part in message.content) > MAX_CHARACTERS:
+            raise InvalidInput(f"A message can have at most {MAX_CHARACTERS:,} characters.")
         attachments = [await self.store.load_attachment(each, caller) for each in message.attachments]
         return UserMessageItem(
             id=new_item_id("message"),
