@@ -1,0 +1,69 @@
+"""The store that outside suites borrow: no set-up, any loop, a tenant for each name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from chatkit.store import NotFoundError
+
+from stonechat import testing
+from stonechat.testing import DetachedPostgresStore
+from support.chat import thread, user_message
+from support.postgres import TestDatabase
+
+ANNA = SimpleNamespace(user_id="anna")
+BOB = SimpleNamespace(user_id="bob")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(test_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DATABASE_URL", test_database.web_url)
+    fresh = testing._Elsewhere()
+    monkeypatch.setattr(testing, "_elsewhere", fresh)
+    yield
+    fresh._stop()
+
+
+def test_it_is_built_without_a_loop_and_used_from_many() -> None:
+    store = DetachedPostgresStore("shared")
+    kept = thread("thr_1", title="one")
+    item = user_message("thr_1", "hello")
+
+    async def write() -> None:
+        await store.save_thread(kept, ANNA)
+        await store.add_thread_item("thr_1", item, ANNA)
+
+    async def read() -> None:
+        assert (await DetachedPostgresStore("shared").load_thread("thr_1", ANNA)).title == "one"
+        assert (await store.load_thread_items("thr_1", None, 10, "asc", ANNA)).data == [item]
+        for stranger, context in [
+            (store, BOB),
+            (DetachedPostgresStore("other"), ANNA),
+            (DetachedPostgresStore(), ANNA),
+        ]:
+            with pytest.raises(NotFoundError):
+                await stranger.load_thread("thr_1", context)
+
+    with asyncio.Runner() as runner:
+        runner.run(write())
+    with asyncio.Runner() as runner:
+        runner.run(read())
+
+
+def test_subclasses_make_ids_of_their_own() -> None:
+    class Counting(DetachedPostgresStore):
+        def generate_thread_id(self, context: object) -> str:
+            return "thr_mine"
+
+    assert Counting().generate_thread_id(ANNA) == "thr_mine"
+    assert DetachedPostgresStore().generate_thread_id(ANNA).startswith("thr_")
+
+
+def test_names_of_other_processes_are_other_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = DetachedPostgresStore("name").tenant_id
+    assert DetachedPostgresStore("name").tenant_id == here
+    monkeypatch.setattr(testing, "_THIS_PROCESS", testing.uuid.uuid4())
+    assert DetachedPostgresStore("name").tenant_id != here
