@@ -87,14 +87,18 @@ class _Elsewhere:
                 self._database = Database(settings.database_url, pool_size=4)
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="stonechat-testing", daemon=True).start()
-                atexit.register(self._stop)
+                atexit.register(self.stop)
             return self._loop
 
-    def _stop(self) -> None:
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self.database.close(), self._loop).result(timeout=10)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        self._stack.close()
+    def stop(self) -> None:
+        """Close the database and end the thread; the next use starts anew."""
+        atexit.unregister(self.stop)
+        with self._lock:
+            loop, self._loop = self._loop, None
+            if loop is not None:
+                asyncio.run_coroutine_threadsafe(self.database.close(), loop).result(timeout=10)
+                loop.call_soon_threadsafe(loop.stop)
+            self._stack.close()
 
 
 _elsewhere = _Elsewhere()

@@ -24,7 +24,7 @@ def elsewhere(test_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> I
     fresh = testing._Elsewhere()
     monkeypatch.setattr(testing, "_elsewhere", fresh)
     yield
-    fresh._stop()
+    fresh.stop()
 
 
 def test_it_is_built_without_a_loop_and_used_from_many() -> None:
