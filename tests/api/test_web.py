@@ -55,6 +55,10 @@ def build_app(**settings: Any) -> FastAPI:
     async def small(request: Request) -> int:
         return len(await request.body())
 
+    @app.get("/nul/{name}")
+    async def nul(name: str) -> str:
+        return name
+
     @app.get("/busy")
     async def busy() -> None:
         raise errors.RateLimited("Wait a moment.", headers={"Retry-After": "3"}, scope="visitor")
@@ -161,6 +165,7 @@ JSON = {"content-type": "application/json"}
         ),
         ("POST", "/upload", b"", {"content-type": "multipart/form-data"}, 400, "malformed_body"),
         ("GET", "/nowhere", None, {}, 404, "not_found"),
+        ("GET", "/nul/%00", None, {}, 404, "not_found"),
         ("DELETE", "/orders", None, {}, 405, "method_not_allowed"),
         ("GET", "/teapot", None, {}, 418, "http_418"),
         ("GET", "/busy", None, {}, 429, "rate_limited"),

@@ -31,7 +31,7 @@ from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.turn import ItemKind, Responder
 from stonechat.chat import journal
-from stonechat.chat.codec import without_nul
+from stonechat.chat.codec import storable_id, without_nul
 from stonechat.chat.events import wire_json
 from stonechat.chat.hub import RunHub, Source
 from stonechat.chat.journal import Begun, Held, RunKey
@@ -107,7 +107,11 @@ class ChatServer(TenantChatKitServer[Caller]):
     async def _start_message(
         self, message: UserMessageInput, caller: Caller, thread_id: str | None, *, resumable: bool
     ) -> tuple[Run, Source]:
-        new = None if thread_id else ThreadMetadata(id=self.store.generate_thread_id(caller), created_at=clock.now())
+        if thread_id is not None and not storable_id(thread_id):
+            raise NotFoundError(f"Thread {thread_id!r:.200} not found")
+        new = None
+        if thread_id is None:
+            new = ThreadMetadata(id=self.store.generate_thread_id(caller), created_at=clock.now())
         key = self._key(caller, new.id if new else str(thread_id))
         item = await self._user_message(message, caller, thread_id=key.thread_id)
         begun = await self._claim(key, caller, new_thread=new, item=item, resumable=resumable)
@@ -129,7 +133,7 @@ class ChatServer(TenantChatKitServer[Caller]):
     async def _user_message(self, message: UserMessageInput, caller: Caller, *, thread_id: str) -> UserMessageItem:
         if len(message.attachments) > MAX_ATTACHMENTS:
             raise InvalidInput(f"A message can have at most {MAX_ATTACHMENTS} attachments.")
-        if sum(len(part.text) for part in message.content) > MAX_CHARACTERS:
+        if max(sum(len(part.text) for part in message.content), len(message.quoted_text or "")) > MAX_CHARACTERS:
             raise InvalidInput(f"A message can have at most {MAX_CHARACTERS:,} characters.")
         attachments = [await self.store.load_attachment(each, caller) for each in message.attachments]
         return UserMessageItem(

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stonechat import ids
-from stonechat.errors import PayloadTooLarge
+from stonechat.errors import NotFound, PayloadTooLarge
 from stonechat.settings import Settings
 from stonechat.web.addresses import resolve
 from stonechat.web.problems import problem_response
@@ -76,6 +76,9 @@ class DefaultHeaders:
                 message = {**message, "headers": headers}
             await send(message)
 
+        if "\x00" in scope["path"]:  # no name holds one, and Postgres refuses to look for it
+            await problem_response(NotFound("Check the address and the id."))(scope, receive, send_with_headers)
+            return
         await self._app(scope, receive, send_with_headers)
 
 
