@@ -109,36 +109,33 @@ class Run:
 
     def apply(self, event: ThreadStreamEvent) -> None:
         """Take in one event of the assistant: note what it changes, and publish it. Raises `AnswerTooLong`."""
-        kind = type(event)
-        if kind is ThreadItemUpdatedEvent:
-            self._apply_update(event)  # type: ignore[arg-type]
-            return
-        if kind is ThreadItemAddedEvent or kind is ThreadItemDoneEvent or kind is ThreadItemReplacedEvent:
-            self._apply_item(event.type, event.item)  # type: ignore[union-attr]
-        elif isinstance(event, ThreadItemRemovedEvent):
-            self._pending.pop(event.item_id, None)
-            self.changes.append(ItemChange("remove", event.item_id))
-            if event.item_id not in self._hidden:
-                self.publish(event)
-        else:
-            self.publish(event)
-        self.publish_thread_if_changed()
-
-    def _apply_update(self, event: ThreadItemUpdatedEvent) -> None:
-        update = event.update
-        item_id = event.item_id
-        pending = self._pending.get(item_id)
-        if type(update) is AssistantMessageContentPartTextDelta:
-            index, delta = update.content_index, update.delta
+        if type(event) is ThreadItemUpdatedEvent:  # nearly all of them
+            item_id, update = event.item_id, event.update
+            pending = self._pending.get(item_id)
+            if type(update) is AssistantMessageContentPartTextDelta:
+                if pending is not None:
+                    pending.append(update.content_index, update.delta)
+                elif item_id in self._hidden:
+                    return
+                frame = self._encoder.text_delta(len(self.frames) + 1, item_id, update.content_index, update.delta)
+                self._append(frame)
+                return
             if pending is not None:
-                pending.append(index, delta)
+                pending.update(update)
             if item_id not in self._hidden:
-                self._append(self._encoder.text_delta(len(self.frames) + 1, item_id, index, delta))
+                self.publish(event)
             return
-        if pending is not None:
-            pending.update(update)
-        if item_id not in self._hidden:
-            self.publish(event)
+        match event:
+            case ThreadItemAddedEvent() | ThreadItemDoneEvent() | ThreadItemReplacedEvent():
+                self._apply_item(event.type, event.item)
+            case ThreadItemRemovedEvent():
+                self._pending.pop(event.item_id, None)
+                self.changes.append(ItemChange("remove", event.item_id))
+                if event.item_id not in self._hidden:
+                    self.publish(event)
+            case _:
+                self.publish(event)
+        self.publish_thread_if_changed()
 
     def _apply_item(self, event_type: str, item: ThreadItem) -> None:
         if item.created_at.tzinfo is None:
@@ -168,8 +165,9 @@ class Run:
         self._append(self._encoder.ready(len(self.frames) + 1, data))
 
     def _append(self, frame: bytes) -> None:
-        self.bytes += len(frame)
-        self.unstored_bytes += len(frame)
+        size = len(frame)
+        self.bytes += size
+        self.unstored_bytes += size
         # Once the run is ending, what is left to say is little and must be said.
         if not self.finishing and (len(self.frames) >= MAX_EVENTS or self.bytes > MAX_BYTES):
             raise AnswerTooLong("The answer grew too long and was cut off.")
