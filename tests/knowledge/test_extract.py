@@ -25,7 +25,7 @@ from stonechat.knowledge.extract_worker import answer
 from stonechat.knowledge.extraction import read_document, refuse_unreadable
 from stonechat.knowledge.language import detect_language
 from stonechat.knowledge.media import MediaType, detect
-from support.documents import encrypted_pdf, pdf, scanned_pdf, zip_file
+from support.documents import encrypted_pdf, one_line_pdf, pdf, scanned_pdf, zip_file
 
 PAGE = """<!DOCTYPE html><html><head><title>Returns | The Shop</title><style>p{}</style></head><body>
 <header><a href="/">The Shop</a></header><nav><a>Home</a><a>Cart</a></nav>
@@ -115,6 +115,12 @@ async def test_a_pdf_keeps_pages_headings_and_tables() -> None:
     assert [piece.page for piece in reading.pieces] == [1, 2, 3]
     assert [piece.headings[-1] for piece in reading.pieces] == ["Safety", "Descaling", "Guarantee"]
     assert "Spare part | Price\nLid | 4.50 EUR\nFilter | 3.20 EUR" in reading.pieces[-1].text
+
+
+async def test_pages_of_one_line_that_say_alike_things_are_no_furniture() -> None:
+    data = one_line_pdf([f"Page {number} tells that widget {number} costs {number * 7} crowns." for number in range(5)])
+    text = " ".join(piece.text for piece in (await read_document(data, MediaType.PDF)).pieces)
+    assert all(f"costs {number * 7} crowns" in text for number in range(5))
 
 
 async def test_a_pdf_that_anybody_may_open_is_read() -> None:

@@ -42,6 +42,17 @@ def encrypted_pdf(*, password: str) -> bytes:
     return buffer.getvalue()
 
 
+def one_line_pdf(pages: list[str]) -> bytes:
+    """A PDF with one line on each page."""
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    for line in pages:
+        canvas.drawString(50, 800, line)
+        canvas.showPage()
+    canvas.save()
+    return buffer.getvalue()
+
+
 def scanned_pdf() -> bytes:
     """A page with lines drawn on it and no text."""
     buffer = io.BytesIO()

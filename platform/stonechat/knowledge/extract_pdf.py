@@ -167,9 +167,16 @@ def _drop_furniture(pages: list[list[_Line]]) -> None:
     for page in pages:
         seen.update({shape(line) for line in (*page[:2], *page[-2:])})
     recurring = {text for text, times in seen.items() if times >= max(_FURNITURE_PAGES, len(pages) * 0.6)}
+    kept: list[list[_Line]] = []
     for page in pages:
         edge = {id(line) for line in (*page[:2], *page[-2:]) if shape(line) in recurring}
-        page[:] = [line for line in page if id(line) not in edge]
+        kept.append([line for line in page if id(line) not in edge])
+    if _ink(kept) * 2 >= _ink(pages):  # or it is no furniture, but pages of a line or two that say alike things
+        pages[:] = kept
+
+
+def _ink(pages: list[list[_Line]]) -> int:
+    return sum(len(line.text) for page in pages for line in page)
 
 
 def _write(out: TextBuilder, lines: list[_Line]) -> None:

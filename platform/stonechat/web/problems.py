@@ -7,8 +7,10 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
+from asyncpg.exceptions import CharacterNotInRepertoireError
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -61,6 +63,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(StonechatError, _on_stonechat_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_middleware(_UnexpectedErrors)
 
 
@@ -72,6 +75,14 @@ async def _on_stonechat_error(_request: Request, error: Exception) -> Response:
 async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     return problem_response(_from_validation(request, error))
+
+
+async def _on_database_error(_request: Request, error: Exception) -> Response:
+    """Postgres stores no NUL: whichever field held one, it is the request that is at fault."""
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else None
+    if isinstance(cause, CharacterNotInRepertoireError):
+        return problem_response(errors.InvalidInput("One of the values holds a NUL character. Leave it out."))
+    raise error
 
 
 def _from_validation(request: Request, error: RequestValidationError) -> StonechatError:
