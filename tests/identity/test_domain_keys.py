@@ -18,6 +18,7 @@ from stonechat.identity.domain_keys import (
     NewDomainKey,
     create_domain_key,
     get_domain_key,
+    last_seen_domain_keys,
     list_domain_keys,
     patch_domain_key,
     revoke_domain_key,
@@ -214,3 +215,21 @@ async def test_whether_an_origin_is_listed_anywhere(database: Database, tenant_i
     for origin in ("https://listed.example:8443", "https://a.listed.example", "http://exact-listed.example"):
         assert not await keys.is_listed(origin)
         assert not await keys.is_listed(origin)
+
+
+async def test_what_was_seen_is_found_first(database: Database, tenant_id: UUID, make_tenant) -> None:
+    other = await make_tenant()
+    await make_domain_key(database, other, origins=["https://other.example"])
+    unseen = await make_domain_key(database, tenant_id, origins=["https://shop.example"])
+    seen = await make_domain_key(database, tenant_id, origins=["https://a.example"])
+    agent_id = await make_agent(database, tenant_id)
+    async with database.tenant(tenant_id) as session:
+        trial = await create_domain_key(
+            session, actor_of(tenant_id), agent_id=agent_id, new=NewDomainKey(name="x", environment="development")
+        )
+        seen_at = text("update domain_keys set last_seen_at = now() where domain_key_id = any(:ids)")
+        await session.execute(seen_at, {"ids": [seen.id, trial.id]})
+        session.expire_all()
+        assert [key.id for key in await last_seen_domain_keys(session, actor_of(tenant_id))] == [seen.id, trial.id]
+        everywhere = await list_domain_keys(session, actor_of(tenant_id))
+    assert [key.id for key in everywhere.data] == [trial.id, seen.id, unseen.id]

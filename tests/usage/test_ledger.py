@@ -9,8 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from stonechat import clock
+from stonechat.accounts.actor import Actor, system
 from stonechat.db.session import Database
-from stonechat.usage.ledger import LedgerEntry, Period, hash_user, ledger_entry, record, usage_summary
+from stonechat.errors import InvalidInput
+from stonechat.usage.ledger import LedgerEntry, Period, answers_by_day, hash_user, ledger_entry, record, usage_summary
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -77,3 +79,21 @@ async def test_entries_are_never_changed(database: Database, tenant_id: UUID, st
     with pytest.raises(DBAPIError, match="permission denied"):
         async with database.tenant(tenant_id) as session:
             await session.execute(text(statement))
+
+
+async def test_the_last_days_are_counted_and_quiet_ones_are_there(
+    database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at(days: int, run: str, **more: Any) -> LedgerEntry:
+        monkeypatch.setattr(clock, "now", lambda: NOON - timedelta(days=days))
+        return used(tenant_id, run, **more)
+
+    entries = [at(0, "run_1"), at(0, "run_2", user="usr_2"), at(0, "run_3"), at(6, "run_4"), at(7, "run_5")]
+    await write(database, tenant_id, *entries)
+    monkeypatch.setattr(clock, "now", lambda: NOON)
+    async with database.tenant(tenant_id) as session:
+        days = await answers_by_day(session, Actor(tenant_id, "person", "per_1", frozenset({"read"})))
+        with pytest.raises(InvalidInput):
+            await answers_by_day(session, system(tenant_id), days=0)
+    assert [(day.answers, day.visitors) for day in days] == [(1, 1), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0), (3, 2)]
+    assert days[-1].day == NOON.date()

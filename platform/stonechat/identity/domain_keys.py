@@ -95,16 +95,26 @@ async def create_domain_key(session: AsyncSession, actor: Actor, *, agent_id: st
 
 
 async def list_domain_keys(
-    session: AsyncSession, actor: Actor, *, agent_id: str, limit: int = 20, cursor: str | None = None
+    session: AsyncSession, actor: Actor, *, agent_id: str | None = None, limit: int = 20, cursor: str | None = None
 ) -> Page[DomainKeyView]:
-    """The agent's keys that are not revoked, newest first."""
+    """The agent's keys that are not revoked, newest first; those of all agents if none is named."""
     actor.require("read")
-    chosen = _live(actor).where(DomainKey.agent_id == agent_id).order_by(DomainKey.domain_key_id.desc())
+    chosen = _live(actor).order_by(DomainKey.domain_key_id.desc())
+    if agent_id is not None:
+        chosen = chosen.where(DomainKey.agent_id == agent_id)
     if cursor is not None:
         chosen = chosen.where(DomainKey.domain_key_id < decode_cursor(cursor, str)[0])
     rows = list(await session.scalars(chosen.limit(limit + 1)))
     next_cursor = encode_cursor(rows[limit - 1].domain_key_id) if len(rows) > limit else None
     return Page(data=[_view(row) for row in rows[:limit]], next_cursor=next_cursor)
+
+
+async def last_seen_domain_keys(session: AsyncSession, actor: Actor, *, limit: int = 20) -> list[DomainKeyView]:
+    """The tenant's live keys under which a page showed the chat, the latest first, those for production before others."""
+    actor.require("read")
+    chosen = _live(actor).where(DomainKey.last_seen_at.is_not(None))
+    order = ((DomainKey.environment == "production").desc(), DomainKey.last_seen_at.desc())
+    return [_view(row) for row in await session.scalars(chosen.order_by(*order).limit(limit))]
 
 
 async def get_domain_key(session: AsyncSession, actor: Actor, *, agent_id: str, domain_key_id: str) -> DomainKeyView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, Date, Index, cast, func, select
@@ -12,7 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 
 from stonechat import clock, ids
+from stonechat.accounts.actor import Actor
 from stonechat.db.tenancy import TenantRow
+from stonechat.errors import InvalidInput
+
+MAX_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,15 @@ class DayUsage:
     runs: int
     input_tokens: int
     output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayAnswers:
+    """How many answers were given on one day (UTC), and to how many visitors. Previews count."""
+
+    day: date
+    answers: int
+    visitors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +184,27 @@ async def usage_summary(session: AsyncSession, tenant_id: UUID, *, period: Perio
         output_tokens=total[3],
         cached_tokens=total[4],
         models=[ModelUsage(name, model, count, *tokens) for name, model, count, *tokens in models],
-        days=[DayUsage(date.isoformat(), count, *tokens) for date, count, *tokens in days],
+        days=[DayUsage(when.isoformat(), count, *tokens) for when, count, *tokens in days],
     )
+
+
+async def answers_by_day(session: AsyncSession, actor: Actor, *, days: int = 7) -> list[DayAnswers]:
+    """The last `days` days (UTC), today included, the oldest first; days without an answer count 0."""
+    actor.require("read")
+    if not 1 <= days <= MAX_DAYS:
+        raise InvalidInput(f"`days` is a number from 1 to {MAX_DAYS}.")
+    today = clock.now().astimezone(UTC).date()
+    first = today - timedelta(days=days - 1)
+    row = UsageLedgerRow
+    day = cast(func.timezone("UTC", row.occurred_at), Date)
+    counted = await session.execute(
+        select(day, func.count(func.distinct(row.run_id)), func.count(func.distinct(row.user_hash)))
+        .where(row.tenant_id == actor.tenant_id, row.occurred_at >= datetime.combine(first, time(), UTC))
+        .group_by(day)
+    )
+    found = {when: (answers, visitors) for when, answers, visitors in counted}
+    dates = [first + timedelta(days=number) for number in range(days)]
+    return [DayAnswers(when, *found.get(when, (0, 0))) for when in dates]
 
 
 def _total(column: InstrumentedAttribute[int]) -> ColumnElement[int]:
