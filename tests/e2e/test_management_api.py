@@ -10,6 +10,7 @@ import pytest
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
+from stonechat.web import encode_cursor
 from support.api import Tenant, new_tenant
 from support.running import Running
 
@@ -51,6 +52,29 @@ async def test_from_a_pdf_to_a_cited_answer(tenant: Tenant) -> None:
     answer = await tenant.ask(session["token"], ORIGIN, "How long are fruit trees guaranteed?")
     assert "two years" in answer.text
     assert answer.sources[0]["title"] == "Handbook"
+
+
+async def test_every_list_comes_in_pages(tenant: Tenant) -> None:
+    agent = await tenant.agent()
+    for number in (1, 2):
+        await tenant.call("PATCH", f"/agents/{agent}", json={"greeting": f"Hello {number}"})
+        await tenant.call("POST", f"/agents/{agent}/publish", json={})
+        await tenant.call("POST", "/api-keys", 201, json={"name": f"Key {number}", "scopes": ["read"]})
+        provider = {"name": f"model-{number}", "kind": "openai", "api_key": "sk-none"}
+        await tenant.call("POST", "/model-providers", 201, json=provider)
+    for path, key in ((f"/agents/{agent}/versions", "version"), ("/api-keys", "id"), ("/model-providers", "name")):
+        whole = (await tenant.call("GET", path, params={"limit": 100}))["data"]
+        paged, cursor = [], None
+        while cursor or not paged:
+            page = await tenant.call("GET", path, params={"limit": 1} | ({"cursor": cursor} if cursor else {}))
+            paged += page["data"]
+            cursor = page["next_cursor"]
+        assert len(paged) >= 2
+        assert [row[key] for row in paged] == [row[key] for row in whole]
+        await tenant.call("GET", path, 400, params={"cursor": "x" * 5000})
+        await tenant.call("GET", path, 422, params={"limit": 101})
+    far = encode_cursor(2**62)
+    assert (await tenant.call("GET", f"/agents/{agent}/versions", params={"cursor": far}))["data"]
 
 
 async def test_a_deleted_document_never_answers_again(tenant: Tenant) -> None:

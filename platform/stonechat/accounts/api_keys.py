@@ -80,11 +80,15 @@ async def create_api_key(
     return _view(row), secret
 
 
-async def list_api_keys(session: AsyncSession, actor: Actor) -> list[ApiKeyView]:
-    """The live keys, newest first."""
+async def list_api_keys(
+    session: AsyncSession, actor: Actor, *, limit: int = MAX_LIVE_KEYS, before: str | None = None
+) -> list[ApiKeyView]:
+    """The live keys, newest first; those made before the key `before`."""
     actor.require("admin")
     live = (ApiKey.tenant_id == actor.tenant_id) & ApiKey.revoked_at.is_(None)
-    rows = await session.scalars(select(ApiKey).where(live).order_by(ApiKey.api_key_id.desc()))
+    if before is not None:
+        live &= ApiKey.api_key_id < before
+    rows = await session.scalars(select(ApiKey).where(live).order_by(ApiKey.api_key_id.desc()).limit(limit))
     return [_view(row) for row in rows]
 
 

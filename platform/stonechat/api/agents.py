@@ -14,7 +14,7 @@ from stonechat.assistant.agents import AgentVersionView, AgentView
 from stonechat.assistant.config import AgentConfig
 from stonechat.errors import InvalidInput
 from stonechat.limits.addresses import limit_address
-from stonechat.web import Cursor, Limit, Page
+from stonechat.web import Cursor, Limit, Page, cut_page, decode_cursor
 
 router = APIRouter(
     prefix="/agents", tags=["Agents"], route_class=IdempotentRoute, dependencies=[Depends(limit_address)]
@@ -74,9 +74,11 @@ async def publish_agent(
 
 @router.get("/{agent_id}/versions", summary="Published versions, newest first")
 async def list_versions(
-    agent_id: str, actor: ApiActor, session: TenantSession, limit: Limit = 50
+    agent_id: str, actor: ApiActor, session: TenantSession, limit: Limit = 20, cursor: Cursor = None
 ) -> Page[AgentVersionView]:
-    return Page(data=await agents.list_versions(session, actor, agent_id=agent_id, limit=limit))
+    before = None if cursor is None else decode_cursor(cursor, int)[0]
+    rows = await agents.list_versions(session, actor, agent_id=agent_id, limit=limit + 1, before=before)
+    return cut_page(rows, limit, lambda row: row.version)
 
 
 @router.post("/{agent_id}/rollback", summary="Publish an earlier version again")

@@ -13,7 +13,7 @@ from stonechat.accounts.api_keys import ApiKeyView
 from stonechat.api.dependencies import ApiActor, TenantSession
 from stonechat.api.idempotency import IdempotentRoute
 from stonechat.limits.addresses import limit_address
-from stonechat.web import Page
+from stonechat.web import Cursor, Limit, Page, cut_page, decode_cursor
 
 router = APIRouter(
     prefix="/api-keys", tags=["API keys"], route_class=IdempotentRoute, dependencies=[Depends(limit_address)]
@@ -34,8 +34,12 @@ class CreatedApiKey(ApiKeyView):
 
 
 @router.get("", summary="List the live API keys, newest first")
-async def list_keys(actor: ApiActor, session: TenantSession) -> Page[ApiKeyView]:
-    return Page(data=await api_keys.list_api_keys(session, actor))
+async def list_keys(
+    actor: ApiActor, session: TenantSession, limit: Limit = 20, cursor: Cursor = None
+) -> Page[ApiKeyView]:
+    before = None if cursor is None else decode_cursor(cursor, str)[0]
+    rows = await api_keys.list_api_keys(session, actor, limit=limit + 1, before=before)
+    return cut_page(rows, limit, lambda row: row.id)
 
 
 @router.post("", status_code=201, summary="Create an API key; its secret is shown once")

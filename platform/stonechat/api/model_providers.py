@@ -12,7 +12,7 @@ from stonechat.api.idempotency import IdempotentRoute
 from stonechat.limits.addresses import limit_address
 from stonechat.providers import service
 from stonechat.providers.service import ProviderKind, ProviderView
-from stonechat.web import Page
+from stonechat.web import Cursor, Limit, Page, cut_page, decode_cursor
 
 router = APIRouter(
     prefix="/model-providers",
@@ -38,8 +38,12 @@ class NewKey(BaseModel):
 
 
 @router.get("", summary="List model providers by name")
-async def list_providers(actor: ApiActor, session: TenantSession) -> Page[ProviderView]:
-    return Page(data=await service.list_providers(session, actor))
+async def list_providers(
+    actor: ApiActor, session: TenantSession, limit: Limit = 20, cursor: Cursor = None
+) -> Page[ProviderView]:
+    after = None if cursor is None else decode_cursor(cursor, str)[0]
+    rows = await service.list_providers(session, actor, limit=limit + 1, after=after)
+    return cut_page(rows, limit, lambda row: row.name)
 
 
 @router.post("", status_code=201, summary="Add a model provider")

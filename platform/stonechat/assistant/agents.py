@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -21,6 +21,7 @@ from stonechat.settings import Settings
 from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
 
 MAX_AGENTS = 200
+_MAX_VERSION = 2**31 - 1
 """Per tenant, archived ones included."""
 
 
@@ -115,13 +116,21 @@ async def patch_draft(
     return _view(agent)
 
 
-async def publish_agent(session: AsyncSession, actor: Actor, *, agent_id: str, settings: Settings) -> AgentVersionView:
+async def publish_agent(
+    session: AsyncSession, actor: Actor, *, agent_id: str, settings: Settings, revision: int | None = None
+) -> AgentVersionView:
     """Make the draft what visitors meet. An unchanged draft gives the version that is already published.
 
-    Raises `ModelUnknown` when nothing here could answer with the draft's model.
+    Raises `ModelUnknown` when nothing here could answer with the draft's model, and `EditConflict` when `revision` is given
+    and the draft has moved on since, so that nobody publishes what they have not seen.
     """
     actor.require("write")
     agent = await _load_active(session, actor, agent_id)
+    if revision is not None and revision != agent.draft_revision:
+        raise EditConflict(
+            "Someone else changed this agent in the meantime. Look at what would be published, then publish.",
+            draft_revision=agent.draft_revision,
+        )
     return await _publish(session, actor, agent, config=parse_config(agent.draft), settings=settings)
 
 
@@ -136,18 +145,36 @@ async def rollback_agent(
 
 
 async def list_versions(
-    session: AsyncSession, actor: Actor, *, agent_id: str, limit: int = 50
+    session: AsyncSession, actor: Actor, *, agent_id: str, limit: int = 50, before: int | None = None
 ) -> list[AgentVersionView]:
-    """The newest `limit` versions, newest first."""
+    """The newest `limit` versions, newest first; of those before version `before`."""
     actor.require("read")
     await _load(session, actor.tenant_id, agent_id)
+    chosen = select(AgentVersion).where(AgentVersion.tenant_id == actor.tenant_id, AgentVersion.agent_id == agent_id)
+    if before is not None:
+        chosen = chosen.where(AgentVersion.version < min(max(before, 0), _MAX_VERSION))
+    rows = await session.scalars(chosen.order_by(AgentVersion.version.desc()).limit(min(max(limit, 1), MAX_PAGE + 1)))
+    return [_version_view(row) for row in rows]
+
+
+async def live_versions(
+    session: AsyncSession, actor: Actor, *, agent_ids: Sequence[str]
+) -> dict[str, AgentVersionView]:
+    """What visitors meet of each of these agents, by agent; agents that were never published are left out."""
+    actor.require("read")
     rows = await session.scalars(
         select(AgentVersion)
-        .where(AgentVersion.tenant_id == actor.tenant_id, AgentVersion.agent_id == agent_id)
-        .order_by(AgentVersion.version.desc())
-        .limit(min(max(limit, 1), 100))
+        .join(
+            Agent,
+            and_(
+                Agent.tenant_id == AgentVersion.tenant_id,
+                Agent.agent_id == AgentVersion.agent_id,
+                Agent.published_version == AgentVersion.version,
+            ),
+        )
+        .where(AgentVersion.tenant_id == actor.tenant_id, AgentVersion.agent_id.in_(agent_ids[:MAX_AGENTS]))
     )
-    return [_version_view(row) for row in rows]
+    return {row.agent_id: _version_view(row) for row in rows}
 
 
 async def archive_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -> AgentView:
@@ -157,6 +184,16 @@ async def archive_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -
     if agent.archived_at is None:
         agent.archived_at = agent.updated_at = clock.now()
         await record_audit(session, actor, "agent.archive", subject_id=agent_id)
+    return _view(agent)
+
+
+async def restore_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -> AgentView:
+    """Take back `archive_agent`: what was published answers again. Twice changes nothing."""
+    actor.require("write")
+    agent = await _load(session, actor.tenant_id, agent_id, lock=True)
+    if agent.archived_at is not None:
+        agent.archived_at, agent.updated_at = None, clock.now()
+        await record_audit(session, actor, "agent.restore", subject_id=agent_id)
     return _view(agent)
 
 

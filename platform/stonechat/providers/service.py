@@ -82,10 +82,15 @@ async def create_provider(
     return await get_provider(session, actor, provider_id=provider_id)
 
 
-async def list_providers(session: AsyncSession, actor: Actor) -> list[ProviderView]:
-    """All of the tenant's providers (at most `MAX_PROVIDERS`), by name."""
+async def list_providers(
+    session: AsyncSession, actor: Actor, *, limit: int = MAX_PROVIDERS, after: str | None = None
+) -> list[ProviderView]:
+    """The tenant's providers by name; those behind the name `after`."""
     actor.require("read")
-    chosen = select(ModelProvider).where(ModelProvider.tenant_id == actor.tenant_id).order_by(ModelProvider.name)
+    chosen = select(ModelProvider).where(ModelProvider.tenant_id == actor.tenant_id)
+    if after is not None:
+        chosen = chosen.where(ModelProvider.name > after)
+    chosen = chosen.order_by(ModelProvider.name).limit(limit)
     return [_view(row) for row in await session.scalars(chosen)]
 
 

@@ -2,7 +2,7 @@
 
 from stonechat.web.addresses import ClientAddress, client_address
 from stonechat.web.middleware import BodyLimit, DefaultHeaders, install_middlewares
-from stonechat.web.paging import MAX_PAGE, Cursor, Limit, Page, decode_cursor, encode_cursor
+from stonechat.web.paging import MAX_PAGE, Cursor, Limit, Page, cut_page, decode_cursor, encode_cursor
 from stonechat.web.problems import PROBLEM_JSON, install_problem_handlers, problem_response
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Limit",
     "Page",
     "client_address",
+    "cut_page",
     "decode_cursor",
     "encode_cursor",
     "install_middlewares",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -18,9 +19,7 @@ _MAX_CURSOR_CHARACTERS = 1024
 _MAX_INTEGER = 1 << 63
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many to return at most.")]
-Cursor = Annotated[
-    str | None, Query(max_length=_MAX_CURSOR_CHARACTERS, description="`next_cursor` of the page before.")
-]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 
 
 class Page(BaseModel, Generic[Item]):
@@ -28,6 +27,12 @@ class Page(BaseModel, Generic[Item]):
 
     data: list[Item]
     next_cursor: str | None = None
+
+
+def cut_page(rows: Sequence[Item], limit: int, key: Callable[[Item], str | int]) -> Page[Item]:
+    """The page that `limit` + 1 rows begin with; `key` is what they are sorted by."""
+    page = list(rows[:limit])
+    return Page(data=page, next_cursor=encode_cursor(key(page[-1])) if len(rows) > limit else None)
 
 
 def encode_cursor(*key: str | int) -> str:
