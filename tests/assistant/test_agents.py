@@ -164,6 +164,43 @@ async def test_archived_agents_answer_no_one(database: Database, tenant_id: UUID
             await agents.publish_agent(session, actor, agent_id=agent.id, settings=SETTINGS)
 
 
+async def test_a_retired_agent_comes_back_as_it_was(database: Database, tenant_id: UUID) -> None:
+    agent = await make(database, tenant_id)
+    await publish(database, tenant_id, agent.id)
+    actor = system(tenant_id)
+    async with database.tenant(tenant_id) as session:
+        await agents.archive_agent(session, actor, agent_id=agent.id)
+        back = await agents.restore_agent(session, actor, agent_id=agent.id)
+        assert back.archived_at is None
+        assert await agents.restore_agent(session, actor, agent_id=agent.id) == back
+        assert await agents.published_version(session, tenant_id, agent_id=agent.id) == 1
+
+
+async def test_nobody_publishes_what_they_have_not_seen(database: Database, tenant_id: UUID) -> None:
+    agent = await make(database, tenant_id)
+    await patch(database, tenant_id, agent.id, greeting="By someone else")
+    async with database.tenant(tenant_id) as session:
+        actor = system(tenant_id)
+        with pytest.raises(EditConflict):
+            await agents.publish_agent(session, actor, agent_id=agent.id, settings=SETTINGS, revision=1)
+        made = await agents.publish_agent(session, actor, agent_id=agent.id, settings=SETTINGS, revision=2)
+        assert made.config.greeting == "By someone else"
+
+
+async def test_live_versions_are_those_that_visitors_meet(database: Database, make_tenant: Any) -> None:
+    mine, theirs = await make_tenant(), await make_tenant()
+    live, never, foreign = await make(database, mine), await make(database, mine), await make(database, theirs)
+    await publish(database, mine, live.id)
+    await patch(database, mine, live.id, greeting="Second")
+    await publish(database, mine, live.id)
+    await publish(database, theirs, foreign.id)
+    async with database.tenant(mine) as session:
+        found = await agents.live_versions(session, system(mine), agent_ids=[live.id, never.id, foreign.id])
+    assert {agent_id: (view.version, view.config.greeting) for agent_id, view in found.items()} == {
+        live.id: (2, "Second")
+    }
+
+
 async def test_lists_page_newest_first(database: Database, tenant_id: UUID) -> None:
     made = [await make(database, tenant_id, name=f"Agent {number}") for number in range(5)]
     actor, seen, cursor = system(tenant_id), [], None
@@ -205,6 +242,7 @@ async def test_another_tenants_agent_is_not_found(database: Database, make_tenan
             agents.rollback_agent(session, actor, agent_id=agent.id, version=1, settings=SETTINGS),
             agents.list_versions(session, actor, agent_id=agent.id),
             agents.archive_agent(session, actor, agent_id=agent.id),
+            agents.restore_agent(session, actor, agent_id=agent.id),
             agents.delete_agent(session, actor, agent_id=agent.id),
             agents.published_version(session, mine, agent_id=agent.id),
             agents.load_config(session, mine, agent_id=agent.id, version=1),

@@ -161,13 +161,14 @@ async def test_extractive_quotes_stay_short_and_keep_their_lines(
     assert len(quoted) <= MAX_QUOTE_CHARACTERS + 3 * len("> ")
 
 
-async def test_a_search_is_remembered_in_the_thread(assistant: Assistant) -> None:
+async def test_a_search_is_remembered_in_the_thread(assistant: Assistant, knowledge: FakeKnowledge) -> None:
     answer = await ask(assistant, "refunds", model="extractive")
     [memory] = answer.memories
     assert memory.content == {
         "kind": "stonechat.passages",
         "query": "refunds",
         "chunk_ids": ["chk_1", "chk_2"],
+        "scores": [passage.score for passage in knowledge.passages],
     }
     assert json.loads(memory.model_dump_json())["content"] == memory.content
 

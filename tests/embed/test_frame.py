@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stonechat.embed.frame import Document, json_in_html, render_frame, render_unknown
+from stonechat.embed.frame import Document, json_in_html, render_frame, render_preview, render_unknown
 from stonechat.errors import AgentNotPublished
 
 HOSTILE = "</script><script>alert(1)</script><!--\u2028&amp;\u2029'\"`${x}\\"
@@ -135,3 +135,20 @@ def test_the_page_for_an_unknown_key_runs_nothing_and_stands_alone() -> None:
     assert not parse(document).found
     assert "frame-ancestors 'none'" in document.headers["Content-Security-Policy"]
     assert document.headers["Cache-Control"] == "no-store"
+
+
+def test_a_preview_is_for_the_console_alone_and_carries_no_ticket() -> None:
+    document = render_preview(
+        agent={"name": HOSTILE, "greeting": HOSTILE}, scheme="dark", script="/embed/assets/0123/frame.js"
+    )
+    [config, script] = parse(document).found
+    data = json.loads(config[1])
+    assert data["preview"] == "dark"
+    assert data["agent"] == {"name": HOSTILE, "greeting": HOSTILE}
+    assert data["ticket"] == data["domain_key"] == ""
+    assert script[0]["src"] == "/embed/assets/0123/frame.js"
+    assert "frame-ancestors 'self';" in document.headers["Content-Security-Policy"]
+
+
+def test_no_customers_page_gets_a_preview() -> None:
+    assert "preview" not in json.loads(parse(frame()).found[0][1])

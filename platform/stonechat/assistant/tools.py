@@ -82,7 +82,7 @@ async def search_knowledge(turn: TurnContext, query: str) -> str:
     found = turn.passages.add(await turn.knowledge.search(turn.caller.tenant_id, query, limit=turn.max_passages))
     if not found:
         return _answer("Nothing in the documents matches. Try other words once, or say that you do not know.", [])
-    turn.emit(ThreadItemDoneEvent(item=_memory(turn, query, [passage.chunk_id for _, passage in found])))
+    turn.emit(ThreadItemDoneEvent(item=_memory(turn, query, [passage for _, passage in found])))
     return passages_as_data(found)
 
 
@@ -113,12 +113,17 @@ def remembered_chunks(item: HiddenContextItem) -> tuple[str, list[str]] | None:
     return query, [chunk_id for chunk_id in chunk_ids if isinstance(chunk_id, str)]
 
 
-def _memory(turn: TurnContext, query: str, chunk_ids: list[str]) -> HiddenContextItem:
+def _memory(turn: TurnContext, query: str, found: Sequence[Passage]) -> HiddenContextItem:
     return HiddenContextItem(
         id=turn.generate_item_id("hidden_context"),
         thread_id=turn.thread_id,
         created_at=clock.now(),
-        content={"kind": PASSAGES_KIND, "query": query, "chunk_ids": chunk_ids},
+        content={
+            "kind": PASSAGES_KIND,
+            "query": query,
+            "chunk_ids": [passage.chunk_id for passage in found],
+            "scores": [round(passage.score, 4) for passage in found],
+        },
     )
 
 

@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from stonechat.errors import StonechatError
 
@@ -58,7 +58,6 @@ def render_frame(
     script: str,
 ) -> Document:
     """The frame of one domain key. `parents` are canonical origins; an empty list lets no page show the frame."""
-    nonce = secrets.token_urlsafe(16)
     config = {
         "domain_key": public_key,
         "ticket": ticket,
@@ -66,13 +65,23 @@ def render_frame(
         "agent": agent,
         "error": {"code": error.code, "message": error.detail or error.title} if error is not None else None,
     }
-    page = _PAGE.format(
-        title=html.escape(str(agent["name"]) if agent else "Chat"),
-        config=json_in_html(config),
-        nonce=nonce,
-        script=html.escape(script),
-    )
-    return Document(page, _headers(_policy(nonce, parents)))
+    return _document(config, title=str(agent["name"]) if agent else "Chat", parents=parents, script=script)
+
+
+def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], script: str) -> Document:
+    """The frame with a public configuration that nobody published, for the console's own pages and no others.
+
+    It opens no session; the page around it posts what is being changed (`widget/src/frame/preview.ts`).
+    """
+    config: dict[str, Any] = {
+        "domain_key": "",
+        "ticket": "",
+        "parents": [],
+        "agent": agent,
+        "error": None,
+        "preview": scheme,
+    }
+    return _document(config, title=str(agent["name"]), parents=("'self'",), script=script)
 
 
 def render_unknown() -> Document:
@@ -80,6 +89,12 @@ def render_unknown() -> Document:
     return Document(
         _UNKNOWN, _headers("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
     )
+
+
+def _document(config: dict[str, Any], *, title: str, parents: Sequence[str], script: str) -> Document:
+    nonce = secrets.token_urlsafe(16)
+    page = _PAGE.format(title=html.escape(title), config=json_in_html(config), nonce=nonce, script=html.escape(script))
+    return Document(page, _headers(_policy(nonce, parents)))
 
 
 def json_in_html(value: object) -> str:

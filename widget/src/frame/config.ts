@@ -26,6 +26,8 @@ export interface Config {
   readonly agent: Agent | null;
   readonly theme: Theme;
   readonly error: { readonly code: string; readonly message: string | null } | null;
+  /** Set where the console shows an agent that is being edited: the scheme to show it in. */
+  readonly preview: "light" | "dark" | null;
 }
 
 const oneOf = <T extends string>(value: unknown, options: readonly [T, ...T[]], otherwise: T): T =>
@@ -69,6 +71,7 @@ export function parseConfig(value: unknown): Config {
     agent: agent && parseAgent(agent),
     theme: parseTheme(agent?.theme),
     error: error && { code: text(error.code) ?? "unexpected", message: text(error.message) },
+    preview: config.preview === "light" || config.preview === "dark" ? config.preview : null,
   };
 }
 

@@ -5,6 +5,7 @@ import { Session } from "../net/session.ts";
 import { pickLocale } from "../locale/index.ts";
 import { readConfig } from "./config.ts";
 import { awaitParent, type Parent } from "./parent.ts";
+import { runPreview } from "./preview.ts";
 import { safeStorage } from "./storage.ts";
 import css from "./styles/frame.css";
 import { applyTheme } from "./theme.ts";
@@ -21,7 +22,7 @@ document.adoptedStyleSheets = [sheet];
 
 const config = readConfig(document);
 const root = document.documentElement;
-applyTheme(root, config.theme, matchMedia("(prefers-color-scheme: dark)"));
+if (!config.preview) applyTheme(root, config.theme, matchMedia("(prefers-color-scheme: dark)"));
 
 function run(parent: Parent | null): void {
   const hello = parent?.hello ?? null;
@@ -117,5 +118,6 @@ function run(parent: Parent | null): void {
   }
 }
 
-if (window.parent === window) run(null);
+if (config.preview) runPreview(window, config, config.preview);
+else if (window.parent === window) run(null);
 else void awaitParent(window, config.parents).then(run);
