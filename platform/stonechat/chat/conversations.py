@@ -94,12 +94,20 @@ async def list_conversations(
     return Page(data=page, next_cursor=encode_cursor(rows[limit - 1][0].seq) if len(rows) > limit else None)
 
 
-async def get_conversation(session: AsyncSession, actor: Actor, *, thread_id: str) -> Conversation:
-    """One conversation with its newest `MAX_ITEMS` items, or `NotFound`."""
+async def get_summary(session: AsyncSession, actor: Actor, *, thread_id: str) -> ConversationSummary:
+    """One conversation without its items, or `NotFound`."""
     actor.require("read")
+    if "\x00" in thread_id:
+        raise NotFound("There is no such conversation.")
     row = (await session.execute(_with_user(actor.tenant_id).where(Thread.thread_id == thread_id))).one_or_none()
     if row is None:
         raise NotFound("There is no such conversation.")
+    return _summary(*row)
+
+
+async def get_conversation(session: AsyncSession, actor: Actor, *, thread_id: str) -> Conversation:
+    """One conversation with its newest `MAX_ITEMS` items, or `NotFound`."""
+    summary = await get_summary(session, actor, thread_id=thread_id)
     newest = (
         select(ThreadItem.data)
         .where(
@@ -112,7 +120,7 @@ async def get_conversation(session: AsyncSession, actor: Actor, *, thread_id: st
     )
     data: Sequence[str] = (await session.scalars(newest)).all()
     items = [json.loads(item) for item in reversed(data[:MAX_ITEMS])]
-    return Conversation(**_summary(*row).model_dump(), items=items, more_items=len(data) > MAX_ITEMS)
+    return Conversation(**summary.model_dump(), items=items, more_items=len(data) > MAX_ITEMS)
 
 
 async def list_feedback(session: AsyncSession, actor: Actor, *, thread_id: str) -> list[FeedbackView]:

@@ -111,16 +111,16 @@ async def list_documents(
     session: AsyncSession,
     actor: Actor,
     *,
-    status: DocumentStatus | None = None,
+    status: DocumentStatus | Sequence[DocumentStatus] | None = None,
     limit: int = 20,
     cursor: str | None = None,
 ) -> tuple[list[Document], str | None]:
-    """A page of documents, newest first, and the cursor of the next page or None."""
+    """A page of documents, newest first, and the cursor of the next page or None. `status`: only those in it, or in any of them."""
     actor.require("read")
     limit = max(1, min(limit, MAX_PAGE))
     chosen = select(Document).where(Document.tenant_id == actor.tenant_id, Document.deleted_at.is_(None))
     if status is not None:
-        chosen = chosen.where(Document.status == status)
+        chosen = chosen.where(Document.status.in_([status] if isinstance(status, str) else status))
     if cursor is not None:
         chosen = chosen.where(Document.document_id < decode_cursor(cursor, str)[0])
     found = list(await session.scalars(chosen.order_by(Document.document_id.desc()).limit(limit + 1)))

@@ -1,0 +1,163 @@
+"""A conversation as a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from chatkit.types import (
+    Annotation,
+    AssistantMessageContent,
+    AssistantMessageItem,
+    FileSource,
+    HiddenContextItem,
+    ThreadItemDoneEvent,
+    ThreadMetadata,
+    ThreadStreamEvent,
+    URLSource,
+)
+
+from stonechat import clock, ids
+from stonechat.accounts.actor import Actor, system
+from stonechat.assistant.turn import GenerateItemId
+from stonechat.chat.models import Feedback
+from stonechat.chat.resume import tail
+from stonechat.chat.transcripts import Transcript, list_judgements, read_transcript
+from stonechat.db.session import Database
+from stonechat.errors import NotFound, ScopeMissing, UpstreamFailed
+from stonechat.identity.caller import Caller
+from stonechat.knowledge.models import Document
+from support.chat import Chat, add, create, decode
+from support.responders import speak
+
+
+async def say(chat: Chat, caller: Caller, text: str, thread_id: str | None = None) -> str:
+    """Ask to the end; returns the conversation's id."""
+    run = await chat.server.start(add(thread_id, text) if thread_id else create(text), caller)
+    decode(b"".join([chunk async for chunk in tail(run)]))
+    return run.thread.id
+
+
+async def read(database: Database, caller: Caller, thread_id: str, **options: object) -> Transcript:
+    async with database.tenant(caller.tenant_id) as session:
+        return await read_transcript(session, system(caller.tenant_id), thread_id=thread_id, **options)  # type: ignore[arg-type]
+
+
+async def add_document(database: Database, caller: Caller, *, title: str, url: str | None) -> str:
+    document_id = ids.new_id("doc")
+    async with database.tenant(caller.tenant_id) as session:
+        session.add(
+            Document(
+                tenant_id=caller.tenant_id,
+                document_id=document_id,
+                title=title,
+                url=url,
+                media_type="text/plain",
+                bytes=1,
+                sha256=bytes(32),
+                status="ready",
+            )
+        )
+    return document_id
+
+
+def citing(*notes: Annotation) -> object:
+    async def script(thread: ThreadMetadata, new_id: GenerateItemId) -> AsyncIterator[ThreadStreamEvent]:
+        memory = HiddenContextItem(
+            id=new_id("hidden_context"), thread_id=thread.id, created_at=clock.now(), content="x"
+        )
+        yield ThreadItemDoneEvent(item=memory)
+        content = AssistantMessageContent(text="Thirty days. Free.", annotations=list(notes))
+        yield ThreadItemDoneEvent(
+            item=AssistantMessageItem(
+                id=new_id("message"), thread_id=thread.id, created_at=clock.now(), content=[content]
+            )
+        )
+
+    return script
+
+
+async def test_sources_lead_to_the_documents_that_still_exist(chat: Chat, anna: Caller, database: Database) -> None:
+    by_url = await add_document(database, anna, title="Returns", url="https://shop.example/returns")
+    by_title = await add_document(database, anna, title="Shipping", url=None)
+    page = URLSource(title="Returns", url="https://shop.example/returns", group="Refunds", description="Thirty days.")
+    chat.responder.script = citing(  # type: ignore[assignment]
+        Annotation(source=page, index=12),
+        Annotation(source=FileSource(title="Shipping", filename="Shipping"), index=18),
+        Annotation(source=page, index=18),
+        Annotation(source=FileSource(title="Deleted since", filename="Deleted since"), index=999),
+    )
+    thread_id = await say(chat, anna, "Returns?")
+    question, answer = (await read(database, anna, thread_id)).messages
+    assert (question.speaker, question.text) == ("visitor", "Returns?")
+    assert (answer.speaker, answer.text, answer.outcome) == ("assistant", "Thirty days. Free.", "done")
+    assert [(each.number, each.title, each.document_id) for each in answer.sources] == [
+        (1, "Returns", by_url),
+        (2, "Shipping", by_title),
+        (3, "Deleted since", None),
+    ]
+    assert (answer.sources[0].section, answer.sources[0].snippet) == ("Refunds", "Thirty days.")
+    assert answer.marks == ((12, 1), (18, 1), (18, 2), (18, 3))
+
+
+async def test_an_answer_that_failed_says_so(chat: Chat, anna: Caller, database: Database) -> None:
+    async def fails(thread: ThreadMetadata, new_id: GenerateItemId) -> AsyncIterator[ThreadStreamEvent]:
+        raise UpstreamFailed("No.")
+        yield
+
+    async def breaks_off(thread: ThreadMetadata, new_id: GenerateItemId) -> AsyncIterator[ThreadStreamEvent]:
+        async for event in speak(thread, new_id("message"), ["Half an"]):
+            if event.type == "thread.item.done":
+                raise UpstreamFailed("No.")
+            yield event
+
+    chat.responder.script = fails
+    thread_id = await say(chat, anna, "One?")
+    chat.responder.script = breaks_off
+    await say(chat, anna, "Two?", thread_id)
+    messages = (await read(database, anna, thread_id)).messages
+    assert [(each.speaker, each.text, each.outcome) for each in messages] == [
+        ("visitor", "One?", "done"),
+        ("assistant", "", "failed"),
+        ("visitor", "Two?", "done"),
+        ("assistant", "Half an", "failed"),
+    ]
+
+
+async def test_a_long_conversation_is_read_in_pages(chat: Chat, anna: Caller, database: Database) -> None:
+    thread_id = await say(chat, anna, "First")
+    for word in ("Second", "Third"):
+        await say(chat, anna, word, thread_id)
+    newest = await read(database, anna, thread_id, limit=4)
+    assert [each.text for each in newest.messages if each.speaker == "visitor"] == ["Second", "Third"]
+    assert newest.earlier is not None
+    oldest = await read(database, anna, thread_id, limit=4, cursor=newest.earlier)
+    assert [each.text for each in oldest.messages] == ["First", "Hello, world"]
+    assert oldest.earlier is None
+
+
+async def test_feedback_is_shown_and_counted(chat: Chat, anna: Caller, database: Database) -> None:
+    thread_id = await say(chat, anna, "Good?")
+    answer = (await read(database, anna, thread_id)).messages[1]
+    async with database.tenant(anna.tenant_id, user_id=anna.user_id) as session:
+        session.add(
+            Feedback(
+                tenant_id=anna.tenant_id, thread_id=thread_id, item_id=answer.id, user_id=anna.user_id, kind="negative"
+            )
+        )
+    assert (await read(database, anna, thread_id)).messages[1].feedback == "negative"
+    async with database.tenant(anna.tenant_id) as session:
+        found = await list_judgements(session, system(anna.tenant_id), thread_ids=[thread_id, "thr_other"])
+    assert found == {thread_id: (0, 1)}
+
+
+async def test_others_find_nothing(chat: Chat, anna: Caller, database: Database, make_tenant: object) -> None:
+    thread_id = await say(chat, anna, "Mine")
+    stranger = system(await make_tenant())  # type: ignore[operator]
+    async with database.tenant(stranger.tenant_id) as session:
+        with pytest.raises(NotFound):
+            await read_transcript(session, stranger, thread_id=thread_id)
+        assert await list_judgements(session, stranger, thread_ids=[thread_id]) == {}
+        nobody = Actor(stranger.tenant_id, "person", "per_x")
+        with pytest.raises(ScopeMissing):
+            await read_transcript(session, nobody, thread_id=thread_id)
