@@ -129,6 +129,8 @@ async def test_plain_routes_are_limited_by_address(test_database: TestDatabase, 
         answers = [await client.post("/v1/sessions", json={"domain_key": "pk_unknown"}) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [404, 404, 404, 429]
         assert int(answers[-1].headers["retry-after"]) >= 1
+        left = [answer.headers.get_list("ratelimit") for answer in answers]
+        assert [line.split(";")[1] for [line] in left] == ["r=2", "r=1", "r=0", "r=0"]
         assert answers[-1].headers["ratelimit-policy"] == '"address";q=3;w=60'
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/embed/frame", params={"k": "pk_unknown"})).status_code == 429

@@ -21,8 +21,8 @@ from stonechat.settings import Settings
 from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
 
 MAX_AGENTS = 200
-_MAX_VERSION = 2**31 - 1
 """Per tenant, archived ones included."""
+_MAX_VERSION = 2**31 - 1
 
 
 class AgentView(BaseModel):

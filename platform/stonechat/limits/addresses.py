@@ -72,12 +72,17 @@ async def limit_address(request: Request) -> None:
     try:
         await _count(request=request)
     except RateLimitExceeded:
-        # slowapi leaves which limit it was, and under which key, on the request.
-        item, key = request.state.view_rate_limit
-        resets_at, remaining = _slow.limiter.get_window_stats(item, *key)
-        wait = max(ceil(resets_at - time.time()), 1)
-        state = LimitState("address", item.amount, _WINDOW, remaining, wait, wait)
-        raise limited(state) from None
+        raise limited(_state(request)) from None
+    if request.state.view_rate_limit is not None:  # else exempt
+        request.state.limit_headers = _state(request).headers()
+
+
+def _state(request: Request) -> LimitState:
+    # slowapi leaves which limit it was, and under which key, on the request.
+    item, key = request.state.view_rate_limit
+    resets_at, remaining = _slow.limiter.get_window_stats(item, *key)
+    wait = max(ceil(resets_at - time.time()), 1)
+    return LimitState("address", item.amount, _WINDOW, remaining, wait, wait)
 
 
 def reset_addresses() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,7 +44,7 @@ def install_middlewares(app: FastAPI, settings: Settings, *, body_limits: Mappin
 class DefaultHeaders:
     """Names each request, finds out who sent it, and gives every response the safe headers it does not set itself.
 
-    `request.state` gets `request_id` and `client_address`; `scope["client"]` and `scope["scheme"]` are corrected by
+    `request.state` gets `request_id` and `client_address`, and may be given `limit_headers`; `scope["client"]` and `scope["scheme"]` are corrected by
     what trusted proxies say.
     """
 
@@ -73,6 +74,7 @@ class DefaultHeaders:
                 present = {name.lower() for name, _ in headers} & self._names
                 headers.extend(pair for pair in self._defaults if pair[0] not in present)
                 headers.append((b"x-request-id", request_id.encode()))
+                headers.extend(_limit_headers(state, headers))
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -80,6 +82,14 @@ class DefaultHeaders:
             await problem_response(NotFound("Check the address and the id."))(scope, receive, send_with_headers)
             return
         await self._app(scope, receive, send_with_headers)
+
+
+def _limit_headers(state: Mapping[str, Any], headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What a limit left on the request, unless the response says it itself."""
+    found: Mapping[str, str] = state.get("limit_headers") or {}
+    present = {name.lower() for name, _ in headers}
+    lines = ((name.lower().encode(), value.encode()) for name, value in found.items())
+    return [line for line in lines if line[0] not in present]
 
 
 class BodyLimit:
