@@ -59,7 +59,7 @@ test-widget: widget/node_modules/.package-lock.json
 	@cd widget && $(WITH_NODE) npm test --silent
 
 .PHONY: check
-check: format lint types imports widget-check contract audit ## What continuous integration runs before the tests
+check: format lint types imports widget-check console-check contract audit ## What continuous integration runs before the tests
 
 .PHONY: format
 format: $(VENV)/.dev ## Check the format (FIX=1 corrects it)
@@ -86,6 +86,17 @@ widget: widget/node_modules/.package-lock.json ## Check and build the widget int
 widget-check: widget
 	@changed="$$(git status --porcelain -- $(STATIC))" || exit 1; if [ -n "$$changed" ]; then \
 	  echo "The built widget differs from what is committed. Run 'make widget' and commit:"; echo "$$changed"; exit 1; fi
+
+CONSOLE := admin/stonechat_admin
+.PHONY: console-css
+console-css: $(VENV)/.dev ## Build the console's style from its templates
+	@cd $(CONSOLE) && $(CURDIR)/$(BIN)/tailwindcss --minify --input styles/console.css --output static/console.css 2>/dev/null
+
+.PHONY: console-check
+console-check: $(VENV)/.dev
+	@cd $(CONSOLE) && $(CURDIR)/$(BIN)/tailwindcss --minify --input styles/console.css --output $(CURDIR)/$(VENV)/console.css 2>/dev/null; \
+	  cmp -s $(CURDIR)/$(VENV)/console.css static/console.css || { \
+	  echo "The console's style differs from what its templates need. Run 'make console-css' and commit it."; exit 1; }
 
 .PHONY: contract
 contract: $(VENV)/.dev

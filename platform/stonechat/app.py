@@ -49,7 +49,7 @@ from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
 from stonechat.web import install_middlewares, install_problem_handlers
 from stonechat.worker import running_worker
-from stonechat_admin.views import setup
+from stonechat_admin.app import install_console
 
 MULTIPART_OVERHEAD = 64 * 1024
 DESCRIPTION = "AI chat for other people's web sites. Errors are RFC 9457 problems; see docs/errors.md."
@@ -150,7 +150,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         management.include_router(room.router)
     management.include_router(sessions.preview_router)
     app.include_router(management)
-    app.include_router(setup.router)
+    install_console(app, settings)
     if not settings.is_production:
         app.include_router(demo_router(app.state.demo_keys))
 

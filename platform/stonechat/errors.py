@@ -2,8 +2,10 @@
 
     StonechatError
       BadRequest            400   MalformedBody, InvalidCursor
-      Unauthenticated       401   InvalidSession, InvalidUserToken, InvalidApiKey, InvalidTicket
-      Forbidden             403   OriginNotAllowed, ScopeMissing, RoleTooLow, TargetNotAllowed
+      Unauthenticated       401   InvalidSession, InvalidUserToken, InvalidApiKey, InvalidTicket, SignInNeeded,
+                              SignInRefused
+      Forbidden             403   OriginNotAllowed, ScopeMissing, RoleTooLow, TargetNotAllowed,
+                              ForgedRequest
       NotFound              404   UnknownDomainKey
       MethodNotAllowed      405
       Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
@@ -12,7 +14,7 @@
       UnsupportedMediaType  415
       InvalidInput          422   DocumentUnreadable, ModelUnknown, SourceTypeNotSupported
         DocumentUnreadable        DocumentEmpty, DocumentEncrypted, DocumentWithoutText, DocumentTooDemanding
-      TooManyRequests       429   RateLimited, TooManyConcurrent
+      TooManyRequests       429   RateLimited, TooManyConcurrent, TooManyAttempts
       Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed,
                               AnswerTooLong
       SecretUnreadable      500
@@ -88,6 +90,14 @@ class InvalidTicket(Unauthenticated):
     code, title = "invalid_ticket", "The frame ticket is missing, expired or not ours"
 
 
+class SignInNeeded(Unauthenticated):
+    code, title = "sign_in_needed", "Sign in to see this page"
+
+
+class SignInRefused(Unauthenticated):
+    code, title = "sign_in_refused", "The e-mail address or the password is wrong"
+
+
 class Forbidden(StonechatError):
     status, code, title = 403, "forbidden", "This is not allowed"
 
@@ -106,6 +116,10 @@ class RoleTooLow(Forbidden):
 
 class TargetNotAllowed(Forbidden):
     code, title = "target_not_allowed", "Requests to this address are not allowed"
+
+
+class ForgedRequest(Forbidden):
+    code, title = "forged_request", "This form was not sent from a page of the console"
 
 
 class NotFound(StonechatError):
@@ -212,6 +226,10 @@ class RateLimited(TooManyRequests):
 
 class TooManyConcurrent(TooManyRequests):
     code, title = "too_many_concurrent", "Too many answers are being written at once"
+
+
+class TooManyAttempts(TooManyRequests):
+    code, title = "too_many_attempts", "Too many failed attempts to sign in"
 
 
 class Unavailable(StonechatError):

@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
 
+    configured_sign_up: Literal["open", "invite", "closed"] | None = Field(None, validation_alias="STONECHAT_SIGN_UP")
+    smtp_url: SecretStr | None = Field(None, validation_alias="STONECHAT_SMTP_URL")
+    """`smtp://user:password@host:587` (STARTTLS) or `smtps://…:465`. Without it, mail is written to `<data_dir>/mail`."""
+    mail_from: str = Field("Stonechat <stonechat@localhost>", validation_alias="STONECHAT_MAIL_FROM")
+
     @field_validator("secret_keys", "trusted_proxies", "outbound_allowed", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
@@ -94,6 +99,11 @@ class Settings(BaseSettings):
     @property
     def files_url(self) -> str:
         return self.configured_files_url or str(self.data_dir / "files")
+
+    @property
+    def sign_up(self) -> Literal["open", "invite", "closed"]:
+        """`open`: anyone may make a tenant; `invite`: newcomers need an invitation; `closed`: no new people at all."""
+        return self.configured_sign_up or ("invite" if self.is_production else "open")
 
     @property
     def ip_requests_per_minute(self) -> int:

@@ -56,6 +56,7 @@ def _welcome(settings: Settings, demo: Demo) -> str:
   A shop with an assistant      {url}/demo/shop
   Documentation that answers    {url}/demo/docs
 
+  The console                   {url}/console/login
   Demo login (both tenants)     {demo.email}  {demo.password}
   API key of the shop           {demo.api_keys["shop"]}
   API key of the docs           {demo.api_keys["docs"]}

@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 
+from stonechat import mail
+from stonechat.accounts import lockout, resets
+from stonechat.accounts import sessions as console_sessions
 from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
@@ -30,10 +33,14 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
     dispatcher = Dispatcher(database, {})
     runner = JobRunner(
         url,
-        job_handlers(knowledge) | dispatcher.job_handlers(),
+        job_handlers(knowledge)
+        | dispatcher.job_handlers()
+        | mail.job_handlers(mail.open_transport(settings))
+        | resets.job_handlers(database, public_url=settings.public_url),
         {
             "17 3 * * *": lambda: _ensure_partitions(database),
             "*/10 * * * *": lambda: _purge_run_events(database),
+            "*/15 * * * *": lambda: _purge_console(database),
         },
         on_give_up=give_up_hooks(knowledge),
     )
@@ -76,6 +83,11 @@ async def _ensure_partitions(database: Database) -> None:
 
 async def _purge_run_events(database: Database) -> None:
     await purge_run_events(database)
+
+
+async def _purge_console(database: Database) -> None:
+    await console_sessions.purge_sessions(database)
+    await lockout.purge_failures(database)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:

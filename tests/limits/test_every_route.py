@@ -13,6 +13,7 @@ EXEMPT = {
     "/readyz": "a load balancer's, which must not be told 429",
     "/embed.js": "from memory, cached by browsers",
     "/embed/assets/{digest}/{name}": "from memory, cached for ever",
+    "/console/assets/{digest}/{name:path}": "from memory, cached for ever",
     "/openapi.json": "from memory",
 }
 

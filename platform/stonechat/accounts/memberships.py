@@ -53,8 +53,8 @@ async def list_members(session: AsyncSession, actor: Actor) -> list[MemberView]:
 async def add_member(session: AsyncSession, actor: Actor, *, email: str, role: Role, name: str = "") -> MemberView:
     """Make the person with this address a member; they are created if nobody has it. Raises `AlreadyExists`."""
     actor.require("admin")
-    _check_role(role)
-    await _may_touch_owners(session, actor, role)
+    check_role(role)
+    await may_touch_owners(session, actor, role)
     held = await session.scalar(
         select(func.count()).select_from(Membership).where(Membership.tenant_id == actor.tenant_id)
     )
@@ -75,11 +75,11 @@ async def add_member(session: AsyncSession, actor: Actor, *, email: str, role: R
 async def change_role(session: AsyncSession, actor: Actor, *, person_id: str, role: Role) -> MemberView:
     """Give a member another role. Raises `Conflict` for the last owner; the same role changes nothing."""
     actor.require("admin")
-    _check_role(role)
+    check_role(role)
     owners = await _locked_owners(session, actor.tenant_id)
     member = await _load(session, actor.tenant_id, person_id)
     if member.role != role:
-        await _may_touch_owners(session, actor, role, member.role)
+        await may_touch_owners(session, actor, role, member.role)
         _keep_an_owner(owners, person_id)
         await record_audit(
             session, actor, "member.change_role", subject_id=person_id, detail={"from": member.role, "to": role}
@@ -97,7 +97,7 @@ async def remove_member(session: AsyncSession, actor: Actor, *, person_id: str) 
     owners = await _locked_owners(session, actor.tenant_id)
     member = await _load(session, actor.tenant_id, person_id)
     if not leaving:
-        await _may_touch_owners(session, actor, member.role)
+        await may_touch_owners(session, actor, member.role)
     _keep_an_owner(owners, person_id)
     await session.execute(
         delete(DirectoryMembership).where(
@@ -127,7 +127,7 @@ def _keep_an_owner(owners: set[str], person_id: str) -> None:
         raise Conflict("A tenant needs an owner. Make someone else an owner first.")
 
 
-async def _may_touch_owners(session: AsyncSession, actor: Actor, *roles: Role) -> None:
+async def may_touch_owners(session: AsyncSession, actor: Actor, *roles: Role) -> None:
     """Only owners (and the platform) make and unmake owners: an admin's key must not outrank its maker."""
     if "owner" not in roles or actor.kind in ("system", "operator"):
         return
@@ -138,7 +138,7 @@ async def _may_touch_owners(session: AsyncSession, actor: Actor, *roles: Role) -
     raise RoleTooLow("Only an owner can do this to an owner, or make one.")
 
 
-def _check_role(role: str) -> None:
+def check_role(role: str) -> None:
     if role not in get_args(Role):
         raise InvalidInput(f"A role is one of {', '.join(get_args(Role))}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Text, func, text
+from sqlalchemy import Index, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat.db.tenancy import TenantRow
@@ -32,6 +32,24 @@ class Membership(TenantRow):
     person_id: Mapped[str] = mapped_column(primary_key=True)
     role: Mapped[Role] = mapped_column(Text())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Invitation(TenantRow):
+    """Somebody asked to join by mail. The link's secret is kept nowhere."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (Index("invitations_email_idx", "tenant_id", "email"),)
+
+    invitation_id: Mapped[str] = mapped_column(primary_key=True)
+    email: Mapped[str]
+    role: Mapped[Role] = mapped_column(Text())
+    invited_by: Mapped[str | None]
+    """A person's id."""
+    token_hash: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
 
 
 class ApiKey(TenantRow):

@@ -41,9 +41,13 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store. Raises `InvalidInput` for a password that is too short or too long."""
+        self.check(password)
+        return await self._in_thread(lambda: self.hasher.hash(_normal(password)))
+
+    def check(self, password: str) -> None:
+        """Raise `InvalidInput` unless the password could be stored."""
         if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
             raise InvalidInput(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
-        return await self._in_thread(lambda: self.hasher.hash(_normal(password)))
 
     async def verify(self, stored: str | None, password: str) -> Verdict:
         """Compare. Without a stored hash the same work is done, and nothing matches."""

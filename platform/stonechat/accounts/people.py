@@ -1,23 +1,25 @@
-"""People: addresses, passwords, and the one-time links by which a person sets the first password."""
+"""People: addresses, passwords, and the one-time links by which a person sets the first password, or a new one."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from datetime import timedelta
+from typing import Literal
 
 import idna
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
 from stonechat.accounts.passwords import PASSWORDS, Passwords
-from stonechat.db.directory import Person, SetupToken
+from stonechat.db.directory import ConsoleSession, Person, SetupToken
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound
 
 SETUP_LIFETIME = timedelta(days=7)
+RESET_LIFETIME = timedelta(hours=1)
 MAX_NAME = 200
 _LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 _DOMAIN = re.compile(r"(?=.{4,190}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
@@ -83,13 +85,14 @@ async def verify_password(
     return person
 
 
-async def new_setup_token(session: AsyncSession, person_id: str) -> str:
-    """A secret that lets its bearer set this person's password, once, within a week; see `setup_url`.
+async def new_setup_token(session: AsyncSession, person_id: str, *, kind: Literal["setup", "reset"] = "setup") -> str:
+    """A secret that lets its bearer set this person's password, once, within a week (`reset`: an hour); see `setup_url`.
 
     Whoever asks must be entitled to reset that person's password: the platform's own operators, or the person.
     """
-    secret = ids.new_secret("setup")
-    session.add(SetupToken(token_hash=_digest(secret), person_id=person_id, expires_at=clock.now() + SETUP_LIFETIME))
+    secret = ids.new_secret(kind)
+    expires_at = clock.now() + (SETUP_LIFETIME if kind == "setup" else RESET_LIFETIME)
+    session.add(SetupToken(token_hash=_digest(secret), person_id=person_id, kind=kind, expires_at=expires_at))
     await session.flush()
     return secret
 
@@ -102,6 +105,7 @@ def setup_url(public_url: str, *, token: str) -> str:
 async def redeem_setup_token(database: Database, token: str, *, password: str, passwords: Passwords = PASSWORDS) -> str:
     """Set the password of the person the token was made for, and return their id. The token is used up.
 
+    Whoever was signed in as this person, on any device, no longer is.
     Raises `NotFound` for a token that is unknown, used or expired, `InvalidInput` for the password.
     """
     live = (SetupToken.token_hash == _digest(token)) & SetupToken.used_at.is_(None)
@@ -119,6 +123,7 @@ async def redeem_setup_token(database: Database, token: str, *, password: str, p
         await _store(session, person_id, hashed)
         others = (SetupToken.person_id == person_id) & SetupToken.used_at.is_(None)
         await session.execute(update(SetupToken).where(others).values(used_at=clock.now()))
+        await session.execute(delete(ConsoleSession).where(ConsoleSession.person_id == person_id))
     return person_id
 
 

@@ -48,7 +48,7 @@ async def create_tenant(
     """A new tenant with its owner, in one transaction. Raises `InvalidInput`."""
     tenant_id = tenant_id or ids.new_tenant_id()
     async with database.tenant(tenant_id) as session:
-        session.add(Tenant(tenant_id=tenant_id, name=_checked_name(name)))
+        session.add(Tenant(tenant_id=tenant_id, name=checked_name(name)))
         await session.flush()
         owner, is_new = await find_or_create_person(session, email=owner_email, name=owner_name)
         session.add(Membership(tenant_id=tenant_id, person_id=owner.person_id, role="owner"))
@@ -67,7 +67,7 @@ async def rename_tenant(session: AsyncSession, actor: Actor, *, name: str) -> Te
     """Change the name. The same name changes nothing."""
     actor.require("admin")
     tenant = await _load(session, actor.tenant_id)
-    name = _checked_name(name)
+    name = checked_name(name)
     if tenant.name != name:
         await record_audit(session, actor, "tenant.rename", detail={"from": tenant.name, "to": name})
         tenant.name = name
@@ -82,7 +82,8 @@ async def _load(session: AsyncSession, tenant_id: UUID) -> Tenant:
     return tenant
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name without the space around it. Raises `InvalidInput`."""
     name = name.strip()
     if not 1 <= len(name) <= MAX_NAME or "\x00" in name:
         raise InvalidInput(f"A tenant's name has 1 to {MAX_NAME} characters.")

@@ -1,7 +1,7 @@
 """The directory: the few tables read before the tenant is known.
 
 Each answers one question, "whose is this?", from something that only its holder has or that is public anyway: the hash
-of an API key, a domain key, an e-mail address. They hold nothing else of a tenant's, so they carry no row-level
+of an API key or a console's cookie, a domain key, an e-mail address. They hold nothing else of a tenant's, so they carry no row-level
 security, and the catalogue test exempts exactly the names in `DIRECTORY_TABLES`.
 """
 
@@ -22,7 +22,10 @@ DIRECTORY_TABLES = frozenset(
         "directory_memberships",
         "directory_api_keys",
         "directory_domain_keys",
+        "directory_invitations",
         "setup_tokens",
+        "console_sessions",
+        "sign_in_failures",
         "stonechat_partitioned",
         "alembic_version",
     }
@@ -81,8 +84,56 @@ class SetupToken(Base):
 
     token_hash: Mapped[bytes] = mapped_column(primary_key=True)
     person_id: Mapped[str]
+    kind: Mapped[str] = mapped_column(server_default="setup")
+    """`setup` (the first password) or `reset` (a forgotten one)."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+
+
+class ConsoleSession(Base):
+    """SHA-256 of a console cookie → the person signed in, and the tenant they chose to work in."""
+
+    __tablename__ = "console_sessions"
+    __table_args__ = (
+        Index("console_sessions_person_id_idx", "person_id", "created_at"),
+        Index("console_sessions_expires_at_idx", "expires_at"),
+    )
+
+    token_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    session_id: Mapped[str]
+    """What a person names a session by, to end it; of no use as a cookie."""
+    person_id: Mapped[str]
+    tenant_id: Mapped[UUID | None]
+    user_agent: Mapped[str] = mapped_column(server_default="")
+    address: Mapped[str] = mapped_column(server_default="")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """Within a minute."""
+    expires_at: Mapped[datetime]
+    """Whatever happens; idle sessions end sooner."""
+
+
+class SignInFailures(Base):
+    """Failed sign-ins under one key: an address, or an e-mail address as tried from one address."""
+
+    __tablename__ = "sign_in_failures"
+    __table_args__ = (Index("sign_in_failures_forget_at_idx", "forget_at"),)
+
+    key_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    blocked_until: Mapped[datetime]
+    forget_at: Mapped[datetime]
+
+
+class DirectoryInvitation(Base):
+    """SHA-256 of an invitation's link → tenant."""
+
+    __tablename__ = "directory_invitations"
+
+    token_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    invitation_id: Mapped[str]
 
 
 async def tenant_of_domain_key(session: AsyncSession, public_key: str) -> tuple[UUID, str] | None:

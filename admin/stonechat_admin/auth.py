@@ -1,0 +1,144 @@
+"""Who works in the console, in which tenant and role: what every page's view is handed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, Request, Response
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat.accounts.actor import Actor
+from stonechat.accounts.memberships import SCOPE_OF_ROLE
+from stonechat.accounts.models import Membership, Role, Tenant
+from stonechat.accounts.sessions import SignedIn, find_session
+from stonechat.api.dependencies import AppServices, Services
+from stonechat.errors import Forbidden, RoleTooLow
+from stonechat.limits.limiter import address_key
+from stonechat.web import client_address
+from stonechat_admin import render
+from stonechat_admin.cookies import session_token
+from stonechat_admin.csrf import check_origin, check_token
+from stonechat_admin.render import ToastKind
+
+_RANK: dict[Role, int] = {"viewer": 0, "editor": 1, "admin": 2, "owner": 3}
+
+
+class Elsewhere(Exception):
+    """Another page comes first; see `app.install_console`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+@dataclass(frozen=True)
+class Console:
+    """A person at work in a tenant. `session` is one transaction: committed when the view returns, undone if it raises."""
+
+    request: Request
+    services: Services
+    session: AsyncSession
+    actor: Actor
+    signed_in: SignedIn
+    role: Role
+    tenant_name: str
+
+    @property
+    def tenant_id(self) -> UUID:
+        return self.actor.tenant_id
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether htmx asks for a fragment."""
+        return render.is_partial(self.request)
+
+    def may(self, role: Role) -> bool:
+        """Whether this person's role is at least `role`."""
+        return _RANK[self.role] >= _RANK[role]
+
+    def require(self, role: Role) -> None:
+        """Raise `RoleTooLow` unless this person's role is at least `role`."""
+        if not self.may(role):
+            raise RoleTooLow(f"This needs the role {role}; yours is {self.role}. Ask an admin of {self.tenant_name}.")
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """A whole page in the frame."""
+        return render.page(self.request, template, status=status, **values)
+
+    def fragment(
+        self,
+        template: str | None = None,
+        *,
+        status: int = 200,
+        toast: str | None = None,
+        kind: ToastKind = "success",
+        close: bool = False,
+        show: str | None = None,
+        **values: Any,
+    ) -> Response:
+        """A part of the page, for htmx; `toast` says what happened, `close` shuts the open dialog, `show` opens one."""
+        return render.fragment(
+            self.request, template, status=status, toast=toast, kind=kind, close=close, show=show, **values
+        )
+
+    def go(self, url: str, *, toast: str | None = None) -> Response:
+        """On to another page; the toast is shown there."""
+        return render.go(self.request, url, toast=toast)
+
+
+async def signed_in(request: Request, services: AppServices) -> SignedIn:
+    """Who is signed in, whatever the tenant. Raises `SignInNeeded`, or `ForgedRequest` for a form of another site."""
+    check_origin(request, services.platform_origins)
+    person = await find_session(services.database, session_token(request))
+    await check_token(request, person.csrf)
+    return person
+
+
+def client_key(request: Request) -> str:
+    """What the sender is counted by: see `limits.limiter.address_key`."""
+    return address_key(client_address(request))
+
+
+async def own_page(request: Request, services: AppServices) -> None:
+    """For forms of people who are not signed in: they must come from our own pages."""
+    check_origin(request, services.platform_origins)
+
+
+SignedInPerson = Annotated[SignedIn, Depends(signed_in)]
+
+
+def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
+    """A dependency that yields the `Console` of a person whose role is at least `role`."""
+
+    async def console(request: Request, services: AppServices, person: SignedInPerson) -> AsyncIterator[Console]:
+        if person.tenant_id is None:
+            raise Elsewhere("/console/tenants")
+        async with services.database.tenant(person.tenant_id) as session:
+            chosen = (
+                select(Membership.role, Tenant.name, Tenant.status)
+                .join(Tenant, Tenant.tenant_id == Membership.tenant_id)
+                .where(Membership.tenant_id == person.tenant_id, Membership.person_id == person.person_id)
+            )
+            found = (await session.execute(chosen)).one_or_none()
+            if found is None:
+                raise Elsewhere("/console/tenants")
+            held, name, status = found
+            if status != "active":
+                raise Forbidden(f"{name} is suspended. Ask whoever runs this installation.")
+            actor = Actor(person.tenant_id, "person", person.person_id, frozenset({SCOPE_OF_ROLE[held]}))
+            at_work = Console(request, services, session, actor, person, held, name)
+            request.state.console = at_work
+            at_work.require(role)
+            yield at_work
+
+    return console
+
+
+Viewer = Annotated[Console, Depends(require("viewer"), scope="function")]
+Editor = Annotated[Console, Depends(require("editor"), scope="function")]
+Admin = Annotated[Console, Depends(require("admin"), scope="function")]
+Owner = Annotated[Console, Depends(require("owner"), scope="function")]
