@@ -8,7 +8,8 @@ import secrets
 import threading
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import ExitStack, asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -67,7 +68,8 @@ class _Elsewhere:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._database: Database | None = None
-        self._stack = ExitStack()
+        self._thread: threading.Thread | None = None
+        self._stopping = asyncio.Event()
 
     @property
     def database(self) -> Database:
@@ -82,23 +84,40 @@ class _Elsewhere:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                settings = self._stack.enter_context(local_services(Settings()))
-                assert settings.database_url is not None  # noqa: S101
-                self._database = Database(settings.database_url, pool_size=4)
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="stonechat-testing", daemon=True).start()
+                ready: Future[asyncio.AbstractEventLoop] = Future()
+                self._thread = threading.Thread(target=self._live, args=(ready,), name="stonechat-testing", daemon=True)
+                self._thread.start()
+                self._loop = ready.result()
                 atexit.register(self.stop)
             return self._loop
+
+    def _live(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
+        try:
+            with local_services(Settings()) as settings:
+                asyncio.run(self._serve(settings, ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    async def _serve(self, settings: Settings, ready: Future[asyncio.AbstractEventLoop]) -> None:
+        assert settings.database_url is not None  # noqa: S101
+        self._stopping = asyncio.Event()
+        self._database = Database(settings.database_url, pool_size=4)
+        try:
+            ready.set_result(asyncio.get_running_loop())
+            await self._stopping.wait()
+        finally:
+            await self._database.close()
 
     def stop(self) -> None:
         """Close the database and end the thread; the next use starts anew."""
         atexit.unregister(self.stop)
         with self._lock:
             loop, self._loop = self._loop, None
-            if loop is not None:
-                asyncio.run_coroutine_threadsafe(self.database.close(), loop).result(timeout=10)
-                loop.call_soon_threadsafe(loop.stop)
-            self._stack.close()
+            if loop is not None and self._thread is not None:
+                loop.call_soon_threadsafe(self._stopping.set)
+                self._thread.join(timeout=30)
 
 
 _elsewhere = _Elsewhere()
