@@ -126,7 +126,7 @@ async def _redis(settings: Settings) -> Finding:
         await client.ping()
         return Finding("Redis", True, "answers")
     except RedisError as error:
-        return Finding("Redis", False, str(error), "Check REDIS_URL. Until it answers, limits are not enforced.")
+        return Finding("Redis", False, str(error), "Check REDIS_URL. Until it answers, each process counts for itself.")
     finally:
         await client.aclose()
 
