@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,16 +10,25 @@ from math import log
 
 from stonechat.knowledge.excerpt_units import Unit, stems_of
 from stonechat.knowledge.index import term_of
-from stonechat.knowledge.lexicon import GROUPS, LIGHT, reworded, words_of
+from stonechat.knowledge.lexicon import LIGHT, reworded, words_of
+from stonechat.knowledge.related import related
 from stonechat.knowledge.search import Passage
 
 MAX_TERMS = 24
-_LIGHT_WEIGHT, _NAME_WEIGHT = 0.2, 1.4
+_LIGHT_WEIGHT, _NAME_WEIGHT = 0.12, 1.4
 _INSERTED = 0.5
 """For a word that only our rewording put into the question."""
 _RARE = 0.5
 """The part of a word's weight that depends on how rarely the text says it."""
-_SAME, _ALIKE = 0.85, 0.8
+_TOPIC = 0.4
+"""For a word of a title: it tells which document, not which sentence."""
+_MEASURED = re.compile(
+    r"(?:^|\b(?:of|for|am|are|i'm|is|was|have|has|weighs|with|than|under|over|about|around|after|every|only|in|at|by) )"
+    r"(\d[\d.,]*)(?= ?[a-z%€$£]|\W*$)",
+    re.IGNORECASE,
+)
+"""A number that says how much the asker has of something (“a group of 15”), not which one is meant (“code 7”)."""
+_SAME, _ALIKE, _NEAR = 0.75, 0.8, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,8 @@ class Term:
     stem: int
     same: frozenset[int]
     """Stems of words that mean the same."""
+    near: frozenset[int]
+    """Stems of words that mean something near, wider or narrower."""
     alike: frozenset[int]
     """Stems of the text's words that differ by a slip of the pen, if the text does not hold the word itself."""
     weight: float
@@ -37,13 +49,15 @@ class Term:
     light: bool
     """Says little: do, get, time, customer."""
 
-    def in_(self, stems: frozenset[int]) -> float:
-        """1 for the word itself, less for one that means the same or is spelt almost the same, 0 for none."""
+    def in_(self, stems: frozenset[int], *, near: bool = True) -> float:
+        """1 for the word itself, less for one that means the same or is spelt almost so, or means something near."""
         if self.stem in stems:
             return 1.0
         if not self.same.isdisjoint(stems):
             return _SAME
-        return 0.0 if self.alike.isdisjoint(stems) else _ALIKE
+        if not self.alike.isdisjoint(stems):
+            return _ALIKE
+        return 0.0 if not near or self.near.isdisjoint(stems) else _NEAR
 
 
 def terms_of(
@@ -51,7 +65,9 @@ def terms_of(
 ) -> list[Term]:
     """The question's words, stop words and repetitions left out. A word is stopped if any of the languages stops it."""
     held = _counts(passages, units)
+    topics = frozenset[int]().union(*(stems_of(passage.title, passage.language) for passage in passages))
     original = {word: position for position, word in reversed(list(enumerate(words_of(question))))}
+    counted = {found.group(1).lower() for found in _MEASURED.finditer(question)}
     shouting = question.isupper()
     terms: dict[int, Term] = {}
     for word in words_of(reworded(question)):
@@ -60,9 +76,10 @@ def terms_of(
         stem = stems[0]
         if stem is None or None in stems or stem in terms:
             continue
-        light = stem in _light()
+        inserted = word not in original
+        light = (stem in _light() and not inserted) or lower in counted
         name = not shouting and not light and _is_name(word, first=original.get(word, 0) == 0)
-        same = _same(lower)
+        same, near = (frozenset[int](), frozenset[int]()) if name else related(lower)
         if name and not same and not any(lower in unit.words for unit in units):
             stem = -len(terms) - 1  # only the name itself will do, not what happens to share its stem
         if not same.isdisjoint(terms):
@@ -72,9 +89,11 @@ def terms_of(
         weight = (_LIGHT_WEIGHT if light else _NAME_WEIGHT if name and not common else 1.0) * (
             1 - _RARE + _RARE * rarity
         )
-        if word not in original:
+        if inserted:
             weight *= _INSERTED
-        terms[stem] = Term(lower, stem, same, _alike(lower, stem, units), weight, name, light)
+        if stem in topics:
+            weight *= _TOPIC
+        terms[stem] = Term(lower, stem, same, near, _alike(lower, stem, units), weight, name, light)
         if len(terms) >= MAX_TERMS:
             break
     return list(terms.values())
@@ -96,25 +115,9 @@ def _counts(passages: Sequence[Passage], units: Sequence[Unit]) -> dict[int, int
     return held
 
 
-@lru_cache(maxsize=4096)
-def _same(word: str) -> frozenset[int]:
-    """Stems of the words that share a group with this one."""
-    stem = term_of(word)
-    stems: set[int] = set()
-    for group in _groups():
-        if stem in group:
-            stems |= group
-    return frozenset(stems - {stem})
-
-
 @lru_cache(maxsize=1)
 def _light() -> frozenset[int]:
     return frozenset(stem for word in LIGHT if (stem := term_of(word)) is not None)
-
-
-@lru_cache(maxsize=1)
-def _groups() -> tuple[frozenset[int], ...]:
-    return tuple(frozenset(stem for word in group if (stem := term_of(word)) is not None) for group in GROUPS)
 
 
 def _alike(word: str, stem: int, units: Sequence[Unit]) -> frozenset[int]:

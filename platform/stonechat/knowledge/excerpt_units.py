@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +18,10 @@ _ABBREVIATION = re.compile(
 _HEADING = re.compile(r"#{1,6} ")
 _ITEM = re.compile(r"(?:- |\d{1,3}[.)] )")
 _HYPHENATED = re.compile(r"[^\W_]+(?:-[^\W_]+)+")
+_NUMBERED = re.compile(r"\d{1,3}(?:\.\d{1,3})*[.)]? [A-Z]")
+_ASKED = re.compile(r"(?:Q(?:uestion)?\s*\d*\s*[:.)] ?)?.{4,180}\?$", re.IGNORECASE)
+_LEADERS = re.compile(r"(?: ?\.){6,}")
+"""The dots of a table of contents, which leads to answers and holds none."""
 _CLAUSE = re.compile(r"[,;:)—](?= )")
 MAX_SENTENCE = 280
 """Characters of a sentence beyond which it is taken clause by clause."""
@@ -76,12 +80,15 @@ class _Reader:
 
     def read(self) -> Iterator[Unit]:
         position = 0
-        for line in self._passage.text.split("\n"):
+        lines = self._passage.text.split("\n")
+        for number, line in enumerate(lines):
             start, position = position, position + len(line) + 1
-            if not line.strip():
+            if not line.strip() or _LEADERS.search(line):
                 continue
             if found := _HEADING.match(line):
                 yield self._heading(start, line, level=found.end() - 1)
+            elif _stands_over(lines, number):
+                yield self._heading(start, line, level=6 if _NUMBERED.match(line) else 7)
             elif " | " in line:
                 if self._names is None:
                     self._names = start
@@ -118,6 +125,27 @@ class _Reader:
             heading=self._path[-1][1] if self._path else self._nearest,
             lead=lead,
         )
+
+
+def _stands_over(lines: Sequence[str], number: int) -> bool:
+    """Whether a line without a mark is a heading all the same: a question, or a few words, over a paragraph."""
+    line = lines[number]
+    below = lines[number + 1 : number + 3]
+    under = next((other for other in below if other.strip()), "")
+    if not under or len(line) > 180 or " | " in line or (number and lines[number - 1].strip()):
+        return False
+    if _ASKED.match(line) and not line.startswith("- "):
+        return True
+    words = line.split()
+    return (
+        len(words) <= 12
+        and len(line) <= 90
+        and line[-1] not in ".!?:;,…"
+        and (line[0].isupper() or _NUMBERED.match(line) is not None)
+        and len(under) > 30
+        and " | " not in under
+        and not (_NUMBERED.match(line) and _NUMBERED.match(under) and below[0].strip())
+    )
 
 
 def _sentences(line: str) -> Iterator[tuple[int, int]]:

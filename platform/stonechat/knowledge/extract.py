@@ -23,6 +23,9 @@ _SPACES = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
 
 _NUMBERED = re.compile(r"(?:\d{1,3}|[a-z])[.)] ")
 
+_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
+"""Letters that PDFs draw as one; nobody types them in a question."""
+
 
 class Extractor(Protocol):
     """Reads one media type."""
@@ -49,7 +52,7 @@ class TextBuilder:
             text = "\n".join(line.rstrip() for line in text.split("\n")).strip()
         else:
             text = "\n".join(filter(None, (_SPACES.sub(" ", line).strip() for line in text.split("\n"))))
-        text = unicodedata.normalize("NFC", text)
+        text = unicodedata.normalize("NFC", text).translate(_LIGATURES)
         if kind == "heading":
             text = " ".join(text.split())
             if len(text) > MAX_HEADING:

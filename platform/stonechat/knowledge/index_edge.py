@@ -44,8 +44,8 @@ from stonechat.knowledge.index import (
     chunk_id,
     document_vector,
     point_id,
-    query_vector,
 )
+from stonechat.knowledge.related import asked_vector
 
 MAX_OPEN = 20
 MAX_WAITING = 1000
@@ -77,7 +77,7 @@ class EdgeIndex:
     async def search(
         self, tenant_id: UUID, query: str, *, limit: int, languages: Sequence[str] = (DEFAULT_LANGUAGE,)
     ) -> list[Hit]:
-        indices, values = query_vector(query, languages)
+        indices, values = asked_vector(query, languages)
         if not indices:
             return []
         return await self._run(lambda: self._search(tenant_id, SparseVector(indices, values), min(limit, MAX_HITS)))

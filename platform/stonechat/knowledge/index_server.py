@@ -20,8 +20,8 @@ from stonechat.knowledge.index import (
     chunk_id,
     document_vector,
     point_id,
-    query_vector,
 )
+from stonechat.knowledge.related import asked_vector
 
 TIMEOUT_SECONDS = 10
 MAX_KNOWN = 10_000
@@ -47,7 +47,7 @@ class ServerIndex:
     async def search(
         self, tenant_id: UUID, query: str, *, limit: int, languages: Sequence[str] = (DEFAULT_LANGUAGE,)
     ) -> list[Hit]:
-        indices, values = query_vector(query, languages)
+        indices, values = asked_vector(query, languages)
         if not indices:
             return []
         async with _failures() as missing:

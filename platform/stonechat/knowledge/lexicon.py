@@ -40,7 +40,7 @@ broken faulty defective damaged defect fault damage malfunction break
 phone telephone tel hotline call mobile
 email mailbox mail
 change modify edit update alter adjust switch amend
-delete remove erase uninstall removal
+delete remove erase removal
 wash clean cleaning rinse washing cleaned laundry
 child children kid toddler baby
 maximum max limit highest most cap upto
@@ -61,7 +61,7 @@ require requirement required necessary mandatory prerequisite
 allow permit permitted allowed may
 exchange swap replace replacement replaced substitute
 employee staff worker personnel
-photo picture image photograph
+photo picture image photograph photography photographing pic camera film filming
 car vehicle
 park parking
 bike bicycle cycle
@@ -161,6 +161,125 @@ neighbour neighbor
 eu european europe
 us usa america american
 uk britain british england
+saturday weekend
+sunday weekend
+pause freeze suspend suspension hold
+contract term
+duration length term period
+indoor outdoor outside inside outdoors indoors
+painkiller paracetamol ibuprofen aspirin
+instalment interest spread
+appointment booking slot visit
+transport bus train tram metro subway underground transit railway
+doctor physician gp practitioner
+medicine drug medication tablet pill capsule remedy
+dose dosage overdose
+pregnant pregnancy expecting
+breastfeeding breast nursing lactation
+child kid under minor junior youth
+adult grown grownup
+elderly senior pensioner retired concession old
+student concession
+bag backpack rucksack luggage suitcase baggage
+locker cloakroom
+map plan
+tour guided guide guiding
+group party parties
+school class classes pupil
+interval between
+graphical gui interface
+daemon background service
+logs log logging
+docs documentation manual
+folder dir directory
+exclude ignore skip omit
+upload uploads uploading
+download downloads fetch
+limit limited limits cap restrict restriction
+password passphrase passcode credentials
+signin login logon authenticate authentication
+hire rent rental lend borrow lease
+smoke smoking cigarette
+alcohol drink drinks wine beer drunk
+sofa couch furniture
+fridge freezer appliance refrigerator
+rubbish waste trash garbage refuse litter
+bin bins container dustbin
+recycle recycling recyclable
+dispose disposal discard
+noise noisy loud quiet decibel
+wheelchair disability disabled mobility
+pram pushchair buggy stroller
+baby infant nappy diaper toddler
+towel towels linen bedding sheet
+hotel lodging accommodation hostel room
+checkin arrival arrive
+checkout departure depart leave vacate
+reception desk frontdesk lobby
+married wedding marriage marry
+funeral death bereavement died
+newborn birth paternity maternity parental
+overtime extra
+raise increase
+wage salary pay payday payroll
+resign quit notice terminate leaving resignation
+fired dismissed dismissal termination
+sick illness ill unwell absence absent
+remote home homeworking telework telecommute
+boss manager supervisor
+jewellery jewelry ring watch necklace earring bracelet
+clothes clothing dress uniform outfit wear
+injury injured bite hurt accident
+report notify tell inform
+responsible charge head chief
+ceo director chief founder
+founder founded found established founding
+built constructed erected
+headquarters headquartered based located
+discount reduction reduced concession half
+invoice bill billing receipt
+refund reimbursed reimbursement refunded refundable
+bankrupt insolvent
+compensation compensate damages indemnity
+law jurisdiction court governing
+liable liability responsible responsibility
+forbidden prohibited banned allowed permitted permission
+minimum least
+passport id identification identity
+visa visas
+airport flight
+luggage baggage hold
+seat seats seating
+taxi cab
+euro euros eur
+cash notes coins
+tip gratuity
+weather rain snow storm
+toilet wc restroom bathroom
+shower bath
+swim swimming pool
+lunch dinner breakfast meal
+vegan vegetarian diet dietary
+nut nuts peanut allergen
+ingredient ingredients contain contains contents
+expired expiry expire date
+side effect effects reaction
+headache migraine pain ache
+fever temperature
+store storage keep
+wash machine laundry
+dry drying dryer
+clean cleaning cleaned hygiene
+reset restart reboot
+crash crashes freeze hang
+slow slowly performance
+delete remove erase wipe
+filter sieve strainer
+light lamp led indicator
+socket plug outlet mains
+cable cord wire lead
+spare part parts
+assemble assembly mount mounting
 """
 
 _PHRASES = (
@@ -186,6 +305,18 @@ _PHRASES = (
     (re.compile(r"\b(?:sign|log)(?:ging|ing)? ?in\b", re.IGNORECASE), " login "),
     (re.compile(r"\bset(?:ting)? up\b", re.IGNORECASE), " setup "),
     (re.compile(r"\bshow(?:s|ing|n)? up\b", re.IGNORECASE), " appear "),
+    (re.compile(r"\bstands? for\b", re.IGNORECASE), " mean "),
+    (re.compile(r"\bcheck(?:ing)?[ -]?in\b", re.IGNORECASE), " check-in arrive "),
+    (re.compile(r"\bcheck(?:ing)?[ -]?out\b", re.IGNORECASE), " check-out leave "),
+    (re.compile(r"\bwho (?:makes|made|produces|manufactures)\b", re.IGNORECASE), " manufacturer "),
+    (re.compile(r"\bin charge\b", re.IGNORECASE), " responsible "),
+    (re.compile(r"\blooks? like\b", re.IGNORECASE), " colour "),
+    (re.compile(r"\bget (?:here|there|to)\b", re.IGNORECASE), " directions reach "),
+    (re.compile(r"\btoo much\b|\btoo many\b", re.IGNORECASE), " exceed overdose "),
+    (re.compile(r"\bwork(?:ing)? from home\b", re.IGNORECASE), " remote homeworking "),
+    (re.compile(r"\bcall(?:ing)? in sick\b", re.IGNORECASE), " sick "),
+    (re.compile(r"\bg\.?u\.?i\b", re.IGNORECASE), " graphical "),
+    (re.compile(r"\b(?:days?|time) off\b", re.IGNORECASE), " leave "),
     (re.compile(r"\bget rid of\b|\bthrow(?:ing)? away\b", re.IGNORECASE), " dispose "),
     (re.compile(r"\bget in touch\b|\bspeak (?:to|with)\b", re.IGNORECASE), " contact "),
     (re.compile(r"\bpick(?:ed|ing)? (?:\w+ )?up\b", re.IGNORECASE), " collect "),
@@ -203,8 +334,13 @@ _DURATION = re.compile(
 _MOMENT = re.compile(
     rf"{_DURATION.pattern}|\b\d{{1,2}}[:.]\d\d\b|\b\d{{1,2}} ?[ap]\.?m\b|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day|"
     r"\b(?:january|february|march|april|may|june|july|august|september|october|november|december)\b|\b(?:noon|midnight|daily|weekly|monthly|yearly|annually|hourly|once|twice|every)\b"
-    r"|\b(?:before|after|until|by|when|as soon as)\b",
+    r"|\b\d{1,2}(?:st|nd|rd|th)\b|\b(?:19|20)\d\d\b",
     re.IGNORECASE,
+)
+_WHENEVER = re.compile(rf"{_MOMENT.pattern}|\b(?:before|after|until|by|when|as soon as)\b", re.IGNORECASE)
+_CLOCK = re.compile(r"\b\d{1,2}[:.]\d\d\b|\b\d{1,2} ?[ap]\.?m\b|\b(?:noon|midnight|o'clock)\b", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(?:\b[A-Z][\w'’-]+ (?:[A-Z]\. )?(?:&|and|of|the|von|van|de)? ?[A-Z][\w'’-]+)|@|\b(?:team|office|department|staff|manager|holder|officer|everybody|everyone|anybody|anyone|only)\b"
 )
 _DURATION_OR_SIZE = re.compile(
     rf"{_DURATION.pattern}|\d[\d.,]* ?(?:characters|words|pages|cm|mm|m|km|metres|meters|inches|feet)\b", re.IGNORECASE
@@ -217,6 +353,12 @@ _DIGITS = re.compile(
     r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|hundred|thousand|once|twice|half|unlimited|no limit)\b",
     re.IGNORECASE,
 )
+NUMBERED = re.compile(
+    r"(?:\b\d[\d.,/]*|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|twenty|thirty|fifty"
+    r"|hundred|thousand|no limit on|unlimited))[ -]((?:[^\W\d_]+[ -]?){1,3})",
+    re.IGNORECASE,
+)
+"""A number and the words after it."""
 _PHONE = re.compile(r"\+?\(?\d[\d ()/.-]{5,}\d")
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.\w+")
 
@@ -225,7 +367,11 @@ ASKS: tuple[tuple[re.Pattern[str], re.Pattern[str], float], ...] = (
     (re.compile(r"\be-?mail(?: address)?\b", re.IGNORECASE), _EMAIL, 0.2),
     (re.compile(r"\bhow expensive\b|\bhow much(?: (?:is|are|for|would|will|do|does|did|to)\b(?!.*\b(?:weigh|hold|use|consume|need|contain|require|store|fit)\b)|\s*\?|$)|\b(?:price|cost|fee|charge)s?\b", re.IGNORECASE), _MONEY, 0.2),
     (re.compile(r"\bhow (?:long|soon|quick|fast)\b|\bdeadline\b|\bhow (?:much|many) (?:time|days|weeks|hours|minutes|months|years)\b", re.IGNORECASE), _DURATION_OR_SIZE, 0.2),
-    (re.compile(r"\bwhen\b|\bwhat time\b|\bhow often\b|\bopening hours\b|\bwhat (?:day|date)", re.IGNORECASE), _MOMENT, 0.12),
+    (re.compile(r"\bwhen\b|\bwhat time\b|\bhow often\b|\bopening hours\b|\bwhat (?:day|date|year)", re.IGNORECASE), _MOMENT, 0.12),
+    (re.compile(r"\bwhen\b", re.IGNORECASE), _WHENEVER, 0.06),
+    (re.compile(r"\b(?:what|which) time\b|\bat what hour", re.IGNORECASE), _CLOCK, 0.16),
+    (re.compile(r"^\W*who(?:'s)?\b(?! can\b| may\b)", re.IGNORECASE), _NAMED, 0.16),
+    (re.compile(r"^\W*why\b|\breason\b", re.IGNORECASE), re.compile(r"\b(?:because|since|due to|so that|reason|therefore|thus|which is why|as a result|in order to|means that)\b", re.IGNORECASE), 0.08),
     (re.compile(r"\bhow (?:many|old|big|large|wide|tall|deep|high|heavy|hot|loud|far|much)\b|\bmaximum\b|\bminimum\b|\bmax\b|\bwhat (?:temperature|size|percentage|age|port|version)\b", re.IGNORECASE), _DIGITS, 0.15),
 )  # fmt: skip
 """What a question looks like, what its answer must look like then, and how much weight a lack of it has."""
