@@ -194,6 +194,16 @@ async def test_fields_at_fault_are_named_without_repeating_what_was_sent(client:
     assert "swordfish" not in json.dumps(problem)
 
 
+def test_the_openapi_document_describes_problems() -> None:
+    document = build_app().openapi()
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "422" not in operation["responses"]
+            assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert set(document["components"]["schemas"]["Problem"]["required"]) == {"type", "title", "status", "code"}
+
+
 async def test_errors_keep_their_headers_and_members(client: httpx.AsyncClient) -> None:
     limited = await client.get("/busy")
     assert limited.headers["retry-after"] == "3"

@@ -36,6 +36,28 @@ _BY_STATUS: dict[int, type[StonechatError]] = {
     429: errors.TooManyRequests,
     503: errors.Unavailable,
 }
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "An error (RFC 9457). Some carry more members.",
+    "type": "object",
+    "required": ["type", "title", "status", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "For machines; does not change."},
+        "detail": {"type": "string", "description": "For people; may change."},
+        "errors": {
+            "type": "array",
+            "description": "The fields at fault.",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+    "additionalProperties": True,
+}
 _FALLBACK_DETAILS = {
     404: "Check the address and the id.",
     405: "See the Allow header for the methods that this address answers to.",
@@ -65,6 +87,29 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_middleware(_UnexpectedErrors)
+    _describe_problems(app)
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Let the OpenAPI document say what errors look like, in place of the framework's own 422."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" in schemas:
+            return document
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["Problem"] = _PROBLEM_SCHEMA
+        content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"]["default"] = {"description": "A problem, see docs/errors.md", "content": content}
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 async def _on_stonechat_error(_request: Request, error: Exception) -> Response:
