@@ -5,7 +5,7 @@
 import { parseItem } from "../chat/parse.ts";
 import { emptyState, type ChatState, type Entry } from "../chat/state.ts";
 import { pickLocale } from "../locale/index.ts";
-import { contrast } from "../shared/colour.ts";
+import { contrast, inkOn } from "../shared/colour.ts";
 import { isRecord } from "../shared/guards.ts";
 import { parseConfig, type Config } from "./config.ts";
 import { applyTheme, SURFACE, type Scheme } from "./theme.ts";
@@ -67,8 +67,9 @@ export function runPreview(window: Window, first: Config, scheme: Scheme): void 
     else document.body.append(next.element);
     app = next;
     app.render(state);
-    const ratio = contrast(config.theme.accent, SURFACE[scheme]);
-    window.parent.postMessage({ type: DRAWN, scheme, contrast: ratio }, window.location.origin);
+    const { accent } = config.theme;
+    const drawn = { type: DRAWN, scheme, contrast: contrast(accent, SURFACE[scheme]), ink: inkOn(accent) };
+    window.parent.postMessage(drawn, window.location.origin);
   };
 
   document.documentElement.lang = locale.tag;

@@ -1,0 +1,107 @@
+"""What differs between two configurations of an agent, in the words of the forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Literal
+
+from stonechat.assistant.config import AgentConfig
+from stonechat_admin.agent_form import DENSITIES, RADII, SCHEMES, SIDES
+
+MAX_WORDS = 4000
+Part = tuple[Literal["same", "gone", "new"], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that differs."""
+
+    label: str
+    before: str
+    after: str
+    is_colour: bool = False
+    is_long: bool = False
+
+    @property
+    def parts(self) -> list[Part]:
+        """The text with what went and what came marked, word by word."""
+        old, new = _words(self.before), _words(self.after)
+        if len(old) + len(new) > MAX_WORDS:
+            old, new = self.before.splitlines(keepends=True), self.after.splitlines(keepends=True)
+        parts: list[Part] = []
+        for kind, a, b, c, d in SequenceMatcher(None, old, new).get_opcodes():
+            if kind == "equal":
+                parts.append(("same", "".join(old[a:b])))
+                continue
+            if a < b:
+                parts.append(("gone", "".join(old[a:b])))
+            if c < d:
+                parts.append(("new", "".join(new[c:d])))
+        return parts
+
+
+def config_changes(before: AgentConfig, after: AgentConfig) -> list[Change]:
+    """The fields whose values differ, in the order of the forms."""
+    found = []
+    for label, read in _FIELDS:
+        old, new = read(before), read(after)
+        if old != new:
+            found.append(
+                Change(
+                    label,
+                    old,
+                    new,
+                    is_colour=label == "Accent colour",
+                    is_long="\n" in old + new or len(old) + len(new) > 160,
+                )
+            )
+    return found
+
+
+def _model(config: AgentConfig) -> str:
+    built_in = {"extractive": "Quotes from your documents", "scripted": "A fixed text"}
+    return built_in.get(config.model, config.model)
+
+
+def _questions(config: AgentConfig) -> str:
+    return "\n".join(
+        prompt.prompt if prompt.label == prompt.prompt else f"{prompt.label}: {prompt.prompt}"
+        for prompt in config.prompts
+    )
+
+
+def _switch(on: bool) -> str:
+    return "On" if on else "Off"
+
+
+def _or_own(value: float | None) -> str:
+    return "The model’s own" if value is None else f"{value:g}"
+
+
+_FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
+    ("Name", lambda config: config.name),
+    ("Greeting", lambda config: config.greeting),
+    ("Instructions", lambda config: config.instructions),
+    ("Answers come from", _model),
+    ("Creativity", lambda config: _or_own(config.temperature)),
+    ("Longest answer", lambda config: _or_own(config.max_output_tokens)),
+    ("Searches your documents", lambda config: _switch(config.knowledge.enabled)),
+    ("Passages per search", lambda config: str(config.knowledge.max_passages)),
+    ("Starting questions", _questions),
+    ("Notice under the field", lambda config: config.disclaimer),
+    ("Hint in the empty field", lambda config: config.placeholder),
+    ("Thumbs under answers", lambda config: _switch(config.feedback.enabled)),
+    ("Accent colour", lambda config: config.theme.accent.lower()),
+    ("Light or dark", lambda config: dict(SCHEMES)[config.theme.scheme]),
+    ("Corners", lambda config: dict(RADII)[config.theme.radius]),
+    ("Spacing", lambda config: dict(DENSITIES)[config.theme.density]),
+    ("Button’s label", lambda config: config.launcher.label),
+    ("Button’s place", lambda config: dict(SIDES)[config.launcher.position]),
+)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s+|[^\s]+", text)
