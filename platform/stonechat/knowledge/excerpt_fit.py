@@ -12,8 +12,8 @@ from stonechat.knowledge.lexicon import ASKS, NUMBERED
 from stonechat.knowledge.search import Passage
 
 _NEAREST, _ABOVE, _BESIDE, _SECTION, _TITLE, _WITHIN = 0.95, 0.6, 0.75, 0.6, 0.9, 0.4
-"""What a word counts when it stands not in the stretch but right over it, farther up, next to it, in its section, in the title, or
-elsewhere in the passage."""
+"""What a word counts when it stands not in the stretch but right over it, farther up, next to it, in its section,
+in the title, or elsewhere in the passage."""
 _LOST, _LOST_ELSEWHERE = 0.3, 0.1
 """What a question loses whose telling words stand nowhere in a document in English, and in another language, of which
 we know no words that mean the same."""
@@ -23,6 +23,7 @@ _DEFINES = 0.12
 _LATER = 0.02
 _NOT_COUNTED = 0.2
 _NUMBER_ELSEWHERE = 0.25
+_IS_SUBJECT, _SHORT_SUBJECT = 0.06, 3
 _COUNTED = re.compile(r"\bhow many ((?:[^\W\d_]+ ?){1,2})", re.IGNORECASE)
 _OPENING = re.compile(r"^(?:[-*] |A(?:nswer)?: |The |An? )+")
 _DEFINITION = re.compile(
@@ -49,6 +50,7 @@ class Fit:
             place = unit.passage, unit.section
             self._sections[place] = self._sections.get(place, frozenset()) | unit.stems
         self._units = units
+        self._telling = frozenset(term.stem for term in self._terms if not term.light)
         self._numbers = [term for term in self._terms if term.name and any(map(str.isdigit, term.word))]
         counted = _COUNTED.search(question)
         self._counted = stems_of(counted.group(1), languages[0]) if counted else frozenset[int]()
@@ -91,10 +93,11 @@ class Fit:
             score += _ASKED_BY_HEADING * said
         if self._counted and unit.kind != "table":
             score -= 0.0 if self._counts(unit) else _NOT_COUNTED
-        if self._defined:
-            subject = stems_of(_subject(unit), self._languages[unit.passage])
-            if self._defined <= subject and len(subject) <= len(self._defined) + 1:
-                score += _DEFINES
+        subject = stems_of(_subject(unit), self._languages[unit.passage])
+        if len(subject) <= _SHORT_SUBJECT and not self._telling.isdisjoint(subject):
+            score += _IS_SUBJECT
+        if self._defined and self._defined <= subject and len(subject) <= len(self._defined) + 1:
+            score += _DEFINES
         return score
 
     def _counts(self, unit: Unit) -> bool:

@@ -20,7 +20,7 @@ some somebody someone something soon sort specific start still stuff suppose sup
 thank thanks thing things think time times today told too tried try two type under until upon use used user users using
 usually various very want wanted wants was way ways website week well went what's when whenever where whether which while
 who whole whom whose why will wish within without wonder work works would yes yet you your
-receive received arrived bit having getting happen occur exist serve deal order item product thing different normal normally regular currently present early late
+receive received bit having getting happen occur exist serve deal order item product thing different normal normally regular currently present early late
 """
 
 _SAME = """
