@@ -117,7 +117,7 @@ class Browser:
     ) -> Answer:
         """A request of htmx's, with this session's token."""
         if not self.token:
-            await self.page("/console/account")
+            await self.page("/console/tenants")
         answer = await self.request(method, path, partial=True, data=data, **options)
         assert answer.status == status, f"{method} {path}: {answer.status} {answer.toast or answer.text[:500]}"
         return answer
@@ -125,7 +125,7 @@ class Browser:
     async def submit(self, path: str, data: Mapping[str, Any], *, status: int = 303, **options: Any) -> Answer:
         """A plain form, with this session's token; returns the answer itself, not where it leads."""
         if not self.token and COOKIE in self.http.cookies:
-            await self.page("/console/account")
+            await self.page("/console/tenants")
         answer = await self.request("POST", path, data={"csrf": self.token, **data}, **options)
         assert answer.status == status, f"POST {path}: {answer.status} {answer.text[:500]}"
         return answer

@@ -153,9 +153,11 @@ document.addEventListener(
 
 /* --- Light or dark: the server reads the cookie, so that the next page comes in the right colour at once. */
 
-for (const choice of document.querySelectorAll('input[name="theme"]')) {
+const themes = document.querySelectorAll("input[data-theme-choice]");
+for (const choice of themes) {
   choice.addEventListener("change", () => {
     const chosen = choice.value;
+    for (const other of themes) other.checked = other.value === chosen;
     const secure = location.protocol === "https:" ? "; Secure" : "";
     const age = chosen === "system" ? 0 : 31536000;
     document.cookie = `stonechat_theme=${chosen}; Path=/; Max-Age=${age}; SameSite=Lax${secure}`;

@@ -15,9 +15,27 @@ from stonechat_admin.forms import Filled, refused
 router = APIRouter()
 
 
+_BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+def browser_name(user_agent: str) -> str:
+    """What a person would call it, such as `Firefox on Windows`."""
+    browser = next((name for mark, name in _BROWSERS if mark in user_agent), "A browser")
+    system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
+    return f"{browser} on {system}" if system else browser
+
+
 async def _page(console: Console, form: Filled, *, status: int = 200) -> Response:
     held = await sessions.list_sessions(console.services.database, console.signed_in)
-    return console.page("account/page.html", status=status, form=form, sessions=held)
+    return console.page("account/page.html", status=status, form=form, sessions=held, browser_name=browser_name)
 
 
 @router.get("/console/account")
