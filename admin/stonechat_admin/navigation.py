@@ -35,6 +35,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("agents", "Agents", "/console/agents", "bot"),
             Entry("knowledge", "Knowledge", "/console/knowledge", "book-open"),
             Entry("conversations", "Conversations", "/console/conversations", "messages-square"),
+            Entry("model-providers", "Model providers", "/console/model-providers", "sparkles"),
         ),
     ),
     (

@@ -145,6 +145,8 @@ async def retire_identity_key(session: AsyncSession, actor: Actor, *, identity_k
 
 def _read_public_keys(new: NewPemKey | NewKeySet, *, default_kid: str) -> dict[str, Any]:
     if isinstance(new, NewPemKey):
+        if "PRIVATE KEY-----" in new.public_key:
+            raise _fault("public_key", _COMPLAINTS["key_private"])
         algorithm = _fitting_algorithm(new.public_key, named=new.algorithm, field="public_key")
         return {new.kid or default_kid: {"alg": algorithm, "pem": new.public_key}}
     found: dict[str, Any] = {}

@@ -1,0 +1,132 @@
+"""The audit log's entries as sentences: what somebody did, to what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stonechat.accounts.audit import AuditView
+
+NOUNS = {
+    "agent": "Agents",
+    "document": "Documents",
+    "source": "Sources of knowledge",
+    "domain_key": "Keys of web sites",
+    "identity_key": "Identity keys",
+    "model_provider": "Model providers",
+    "limits": "Limits",
+    "conversation": "Conversations",
+    "member": "Members",
+    "invitation": "Invitations",
+    "api_key": "API keys",
+    "tenant": "The account",
+}
+"""What an action's first word stands for, in the filter."""
+
+_FIELDS = {
+    "name": "the name",
+    "instructions": "the instructions",
+    "model": "the model",
+    "greeting": "the greeting",
+    "prompts": "the suggested questions",
+    "disclaimer": "the line under the composer",
+    "placeholder": "the composer’s hint",
+    "theme": "the look",
+    "launcher": "the button",
+    "knowledge": "the use of knowledge",
+    "feedback": "the thumbs",
+    "origins": "the web sites",
+    "environment": "the environment",
+    "openai_domain_key": "the OpenAI domain key",
+}
+
+Sentence = Callable[[str, Mapping[str, Any]], str]
+"""From the subject, named, and the entry's detail to what was done, without the one who did it."""
+
+
+def _sized(detail: Mapping[str, Any]) -> str:
+    size = detail.get("bytes")
+    if not isinstance(size, int):
+        return ""
+    return f" of {size / 1_000_000:.1f} MB" if size >= 1_000_000 else f" of {max(1, size // 1000)} KB"
+
+
+def _fields(detail: Mapping[str, Any]) -> str:
+    names = [_FIELDS.get(str(name), str(name).replace("_", " ")) for name in detail.get("fields", ())]
+    return f": {', '.join(names)}" if names else ""
+
+
+def _quoted(detail: Mapping[str, Any], otherwise: str) -> str:
+    return f"“{detail['name']}”" if detail.get("name") else otherwise
+
+
+_SENTENCES: dict[str, Sentence] = {
+    "agent.create": lambda it, _: f"made the agent {it}",
+    "agent.edit": lambda it, detail: f"edited the draft of the agent {it}{_fields(detail)}",
+    "agent.publish": lambda it, detail: f"published version {detail.get('version', '?')} of the agent {it}",
+    "agent.archive": lambda it, _: f"archived the agent {it}",
+    "agent.restore": lambda it, _: f"brought the agent {it} back",
+    "agent.delete": lambda _it, _: "deleted an agent",
+    "document.create": lambda _it, detail: f"added a document{_sized(detail)}",
+    "document.delete": lambda _it, _: "deleted a document",
+    "document.reprocess": lambda _it, _: "had a document read again",
+    "source.create": lambda _it, _: "added a source of knowledge",
+    "source.delete": lambda _it, _: "deleted a source of knowledge",
+    "domain_key.create": lambda it, _: f"made the key {it} for web sites",
+    "domain_key.patch": lambda it, detail: f"changed the key {it} for web sites{_fields(detail)}",
+    "domain_key.revoke": lambda _it, _: "revoked a key for web sites",
+    "identity_key.create": lambda _it, detail: (
+        "made a shared secret for signing in visitors"
+        if detail.get("kind") == "hs256"
+        else "added a public key for signing in visitors"
+    ),
+    "identity_key.retire": lambda _it, _: "retired an identity key",
+    "model_provider.create": lambda it, detail: f"added the model provider {_quoted(detail, it)}",
+    "model_provider.change_key": lambda _it, _: "replaced the key of a model provider",
+    "model_provider.delete": lambda it, detail: f"deleted the model provider {_quoted(detail, it)}",
+    "limits.put": lambda _it, detail: _limits(detail),
+    "conversation.delete": lambda _it, _: "deleted a conversation",
+    "member.add": lambda it, detail: f"made {it} a member, as {detail.get('role', 'viewer')}",
+    "member.change_role": lambda it, detail: (
+        f"changed the role of {it} from {detail.get('from', '?')} to {detail.get('to', '?')}"
+    ),
+    "member.remove": lambda it, detail: f"ended the membership of {it}, who was {detail.get('role', 'a member')}",
+    "invitation.create": lambda _it, detail: (
+        f"invited {detail.get('email', 'somebody')}, as {detail.get('role', 'viewer')}"
+    ),
+    "invitation.accept": lambda _it, detail: f"accepted an invitation, as {detail.get('role', 'viewer')}",
+    "invitation.revoke": lambda _it, detail: f"withdrew the invitation to {detail.get('email', 'somebody')}",
+    "api_key.create": lambda it, detail: (
+        f"made the API key {_quoted(detail, it)}, which may {', '.join(detail.get('scopes', ())) or 'do nothing'}"
+    ),
+    "api_key.revoke": lambda it, detail: f"revoked the API key {_quoted(detail, it)}",
+    "tenant.create": lambda _it, _: "opened the account",
+    "tenant.rename": lambda _it, detail: f"renamed the account to {_quoted(detail, 'something else')}",
+}
+
+
+def _limits(detail: Mapping[str, Any]) -> str:
+    try:
+        visitor, agent, tenant = (detail[who]["messages_per_minute"] for who in ("visitor", "agent", "tenant"))
+    except (KeyError, TypeError):
+        return "changed the limits"
+    return f"set the limits to {visitor} messages a minute for a visitor, {agent} for an agent, {tenant} in all"
+
+
+def tell(entry: AuditView, names: Mapping[str, str]) -> tuple[str, str]:
+    """Who, and what they did. `names` says what subjects are called that are still there."""
+    who = {"system": "Stonechat", "operator": "Whoever runs this installation"}.get(entry.actor_kind)
+    if who is None:
+        gone = "An API key that is gone" if entry.actor_kind == "api_key" else "Somebody who left"
+        who = entry.actor_name or gone
+    named = names.get(entry.subject_id or "")
+    noun, _, verb = entry.action.partition(".")
+    it = f"“{named}”" if named else "that is gone"
+    if named and noun == "member":
+        it = named
+    elif noun == "member":
+        it = "somebody who left"
+    sentence = _SENTENCES.get(entry.action)
+    if sentence is None:  # an action that is newer than this list
+        return who, f"{verb.replace('_', ' ')}: {noun.replace('_', ' ')}"
+    return who, sentence(it, entry.detail)
