@@ -52,6 +52,7 @@ from stonechat.worker import running_worker
 from stonechat_admin.app import install_console
 
 MULTIPART_OVERHEAD = 64 * 1024
+_UPLOADS = ("/api/v1/knowledge/documents", "/console/knowledge/documents")
 DESCRIPTION = "AI chat for other people's web sites. Errors are RFC 9457 problems; see docs/errors.md."
 
 
@@ -133,9 +134,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
     app.state.drain = drain
     install_problem_handlers(app)
     app.add_middleware(VisitorCors)
-    install_middlewares(
-        app, settings, body_limits={"/api/v1/knowledge/documents": MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD}
-    )
+    install_middlewares(app, settings, body_limits=dict.fromkeys(_UPLOADS, MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD))
     _add_routes(app, settings)
     return app
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, PrivateAttr
 from sqlalchemy import ColumnElement, String, and_, delete, exists, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,6 +35,12 @@ class ConversationUser(BaseModel):
     external_id: str | None
     name: str | None
     email: str | None
+    _erased: bool = PrivateAttr(default=False)
+
+    @property
+    def erased(self) -> bool:
+        """Whether nothing is known of them any more."""
+        return self._erased
 
 
 class ConversationSummary(BaseModel):
@@ -173,18 +179,20 @@ def _contains(tenant_id: UUID, query: str) -> ColumnElement[bool]:
 
 
 def _summary(thread: Thread, user: User | None) -> ConversationSummary:
+    who = ConversationUser(
+        id=thread.user_id,
+        verified=user.verified if user else False,
+        external_id=user.external_id if user else None,
+        name=user.name if user else None,
+        email=user.email if user else None,
+    )
+    who._erased = user is None
     return ConversationSummary(
         id=thread.thread_id,
         title=thread.title,
         status=json.loads(thread.status),
         agent_id=thread.agent_id,
-        user=ConversationUser(
-            id=thread.user_id,
-            verified=user.verified if user else False,
-            external_id=user.external_id if user else None,
-            name=user.name if user else None,
-            email=user.email if user else None,
-        ),
+        user=who,
         created_at=thread.created_at,
         updated_at=thread.updated_at,
     )

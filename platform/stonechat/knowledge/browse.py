@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,6 +27,18 @@ async def count_documents(session: AsyncSession, actor: Actor) -> dict[str, int]
         .group_by(Document.status)
     )
     return {row.status: row.held for row in rows}
+
+
+async def get_documents(session: AsyncSession, actor: Actor, *, document_ids: Sequence[str]) -> list[Document]:
+    """Those of these documents that exist, newest first; at most a page of them."""
+    actor.require("read")
+    wanted = [document_id for document_id in document_ids if "\x00" not in document_id][: service.MAX_PAGE]
+    if not wanted:
+        return []
+    chosen = select(Document).where(
+        Document.tenant_id == actor.tenant_id, Document.document_id.in_(wanted), Document.deleted_at.is_(None)
+    )
+    return list(await session.scalars(chosen.order_by(Document.document_id.desc())))
 
 
 async def read_passages(

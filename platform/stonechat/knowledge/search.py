@@ -68,6 +68,22 @@ async def search(
     return passages
 
 
+async def search_within(
+    session: AsyncSession, knowledge: Knowledge, tenant_id: UUID, query: str, *, limit: int = 8
+) -> list[Passage]:
+    """`search` in a transaction that is open already, which is held while the index searches: for people who test.
+
+    To open another while holding one could leave every connection waiting for the next.
+    """
+    if not query.strip():
+        return []
+    languages = await session.scalar(select(IndexState.languages).where(IndexState.tenant_id == tenant_id))
+    if languages is None:
+        return []
+    candidates = await knowledge.index.search(tenant_id, query, limit=2 * limit + 10, languages=languages)
+    return (await _living(session, tenant_id, candidates))[:limit] if candidates else []
+
+
 async def recall(knowledge: Knowledge, tenant_id: UUID, chunk_ids: Sequence[str]) -> list[Passage]:
     """The passages with these ids, in this order, as far as their documents still hold them. Their score is 0."""
     hits = [Hit(document_id="", chunk_id=chunk_id, version=0, score=0.0) for chunk_id in chunk_ids[:MAX_LIMIT]]
