@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -41,6 +42,7 @@ from stonechat.identity.lookup import SiteKeys
 from stonechat.identity.origins import platform_origins
 from stonechat.identity.tokens import SessionTokens
 from stonechat.knowledge.deps import open_knowledge
+from stonechat.knowledge.related import related
 from stonechat.knowledge.service import MAX_DOCUMENT_BYTES
 from stonechat.limits.limiter import Limiter
 from stonechat.limits.rules import RulesCache
@@ -105,6 +107,8 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings) as services:
             app.state.services = services
+            # The first visitor should not wait for what is read once.
+            await asyncio.to_thread(related, "hello")
             # What a crash left behind is closed at once; the worker looks again every few seconds.
             await sweep_crashed_runs(services.database)
             if not with_worker:
