@@ -192,12 +192,17 @@ async def list_sessions(database: Database, signed_in: SignedIn) -> list[Session
 
 
 async def end_sessions(database: Database, signed_in: SignedIn, *, session_id: str | None = None) -> None:
-    """End one of the person's other sessions, or all of them; the current one goes on."""
+    """End one of the person's other sessions, or all of them; the current one goes on.
+
+    Raises `NotFound` for a session that is another person's, or ended already.
+    """
     chosen = (ConsoleSession.person_id == signed_in.person_id) & (ConsoleSession.token_hash != signed_in.token_hash)
     if session_id is not None:
         chosen &= ConsoleSession.session_id == session_id
     async with database.directory() as session:
-        await session.execute(delete(ConsoleSession).where(chosen))
+        ended = (await session.scalars(delete(ConsoleSession).where(chosen).returning(ConsoleSession.session_id))).all()
+    if session_id is not None and not ended:
+        raise NotFound("This session has ended already.")
 
 
 async def change_password(

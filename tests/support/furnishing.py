@@ -1,0 +1,113 @@
+"""One of whatever a path of the console names, made through the management API and the chat, as customers make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from stonechat.accounts.actor import system
+from stonechat.accounts.api_keys import create_api_key
+from stonechat.accounts.invitations import invite, list_invitations
+from support.api import message
+from support.console import ConsoleWorld
+from support.identity import PLATFORM
+
+ORIGIN = "https://furnished.example"
+
+
+class Furniture:
+    """Makes things in one tenant: `make` knows every parameter that paths of the console have."""
+
+    def __init__(self, world: ConsoleWorld, tenant_id: UUID, api: httpx.AsyncClient) -> None:
+        self.world, self.tenant_id, self.api = world, tenant_id, api
+        self._answer = ""
+
+    async def make(self, names: list[str]) -> dict[str, str]:
+        """New things, by the names of the parameters. Raises `LookupError` for a name it does not know."""
+        made: dict[str, str] = {}
+        for name in names:
+            maker = getattr(self, f"_{name}", None)
+            if maker is None:
+                raise LookupError(f"{name}: say in support/furnishing.py how one is made")
+            made[name] = await maker(made)
+        return made
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self.api.post(path, json=body)
+        assert answer.is_success, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    async def _agent_id(self, _made: dict[str, str]) -> str:
+        agent = str((await self._post("/agents", {"name": "Robin", "model": "extractive"}))["id"])
+        await self._post(f"/agents/{agent}/publish", {})
+        return agent
+
+    async def _domain_key(self, agent_id: str) -> dict[str, Any]:
+        body = {"name": "Site", "environment": "production", "origins": [ORIGIN]}
+        return await self._post(f"/agents/{agent_id}/domain-keys", body)
+
+    async def _key_id(self, made: dict[str, str]) -> str:
+        return str((await self._domain_key(made["agent_id"]))["id"])
+
+    async def _document_id(self, _made: dict[str, str]) -> str:
+        answer = await self.api.post("/knowledge/documents", files={"file": ("returns.md", b"# Returns\n\n45 days.")})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    async def _identity_key_id(self, _made: dict[str, str]) -> str:
+        return str((await self._post("/identity-keys", {"kind": "hs256"}))["id"])
+
+    async def _api_key_id(self, _made: dict[str, str]) -> str:
+        return str((await self._post("/api-keys", {"name": "Import", "scopes": ["read"]}))["id"])
+
+    async def _provider_id(self, _made: dict[str, str]) -> str:
+        body = {"name": f"p-{uuid4().hex[:8]}", "kind": "openai", "api_key": "sk-x"}
+        return str((await self._post("/model-providers", body))["id"])
+
+    async def _thread_id(self, _made: dict[str, str]) -> str:
+        key = await self._domain_key(await self._agent_id({}))
+        session = await self.api.post(
+            f"{PLATFORM}/v1/sessions",
+            json={"domain_key": key["key"]},
+            headers={"Origin": ORIGIN, "Authorization": ""},
+        )
+        assert session.status_code == 200, session.text
+        headers = {"Authorization": f"Bearer {session.json()['token']}", "Origin": ORIGIN}
+        turn = await self.api.post(f"{PLATFORM}/chatkit", json=message("How long is a return?"), headers=headers)
+        assert turn.status_code == 200, turn.text
+        events = [json.loads(line[6:]) for line in turn.text.splitlines() if line.startswith("data: ")]
+        done = {event["item"]["type"]: event["item"] for event in events if event["type"] == "thread.item.done"}
+        self._answer = str(done["assistant_message"]["id"])
+        return str(done["assistant_message"]["thread_id"])
+
+    async def _item_id(self, _made: dict[str, str]) -> str:
+        """The answer in the thread that was made last."""
+        return self._answer
+
+    async def _invitation_id(self, _made: dict[str, str]) -> str:
+        email = f"new-{uuid4().hex[:10]}@example.com"
+        async with self.world.services.database.tenant(self.tenant_id) as session:
+            actor = system(self.tenant_id)
+            await invite(session, actor, email=email, role="viewer", public_url=PLATFORM)
+            return next(row.id for row in await list_invitations(session, actor) if row.email == email)
+
+    async def _person_id(self, _made: dict[str, str]) -> str:
+        return (await self.world.signed_in("viewer", tenant_id=self.tenant_id)).person_id
+
+
+@asynccontextmanager
+async def furniture(world: ConsoleWorld, tenant_id: UUID) -> AsyncIterator[Furniture]:
+    async with world.services.database.tenant(tenant_id) as session:
+        _, secret = await create_api_key(session, system(tenant_id), name="furniture", scopes=["admin"])
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=world.app, client=("203.0.113.9", 1)),
+        base_url=f"{PLATFORM}/api/v1",
+        headers={"Authorization": f"Bearer {secret}"},
+    ) as api:
+        yield Furniture(world, tenant_id, api)
