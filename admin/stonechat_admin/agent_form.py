@@ -48,10 +48,10 @@ def model_choices(
     providers: Iterable[str], *, platform_key: bool, production: bool, source: str
 ) -> list[tuple[str, str]]:
     """Where answers can come from, as (value, label); `source`, the one chosen, is always among them."""
-    choices = [("extractive", "Quotes from your documents (needs no AI provider)")]
+    choices = [("extractive", "Quotes from your documents")]
     names = list(providers)
     if platform_key and "openai" not in names:
-        choices.append(("openai", "OpenAI, with the key of this installation"))
+        choices.append(("openai", "OpenAI"))
     choices += [(name, name) for name in names]
     if not production:
         choices.append(("scripted", "A fixed text, for trying out the page"))

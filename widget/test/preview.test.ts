@@ -59,11 +59,11 @@ describe("the preview", () => {
     document.querySelector<HTMLButtonElement>(".chip")!.click();
     await drawn();
     expect(text()).toContain("When?");
-    expect(text()).toContain("This is how an answer looks.");
+    expect(text()).toContain("This is how an answer looks");
     expect(fetch).not.toHaveBeenCalled();
     tell({ type: DRAFT, agent: agent(), sample: false });
     await drawn();
-    expect(text()).not.toContain("This is how an answer looks.");
+    expect(text()).not.toContain("This is how an answer looks");
   });
 
   it("the sample has a question and an answer", () => {

@@ -16,8 +16,7 @@ export const DRAWN = "stonechat:drawn";
 
 const QUESTION = "When will my order arrive?";
 const ANSWER =
-  "This is how an answer looks. It can hold **bold words**, lists and links:\n\n- Orders leave within one working day.\n" +
-  "- Most parcels arrive two days later.\n\nUnder it stand the pages it was taken from.";
+  "This is how an answer looks: orders leave **within one working day**, and most parcels arrive two days later.";
 
 const unchanging: MediaQueryList = Object.assign(new EventTarget(), { matches: false }) as MediaQueryList;
 
