@@ -65,11 +65,13 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def up(demo: bool, host: str) -> None:
     """Start everything embedded and serve, until Ctrl-C."""
-    from stonechat.local import IndexLock, local_services
+    from stonechat.local import IndexLock, local_services, prepare_given_database
     from stonechat.up import run_up
 
     configured = load_settings()
     with IndexLock(configured.data_dir) as lock, local_services(configured) as settings:
+        if configured.database_url is not None:
+            asyncio.run(prepare_given_database(settings))
         run_up(settings, lock, host=host, demo=demo)
 
 
@@ -119,25 +121,14 @@ def _standalone(command: str) -> Settings:
 @main.command()
 def migrate() -> None:
     """Bring the database up to date."""
-    from sqlalchemy.engine import make_url
-
-    from stonechat.db import migrate as migrations
+    from stonechat.local import prepare_given_database
 
     settings = load_settings()
     if settings.database_url is None:
         with _services():
             click.echo("The embedded database is up to date.")
         return
-    owner_url = settings.owner_database_url
-    assert owner_url is not None  # noqa: S101  # it falls back to DATABASE_URL
-
-    web_login = make_url(settings.database_url).username
-
-    async def run() -> list[str]:
-        await migrations.ensure_roles(owner_url, web_login=web_login)
-        return await migrations.migrate(owner_url)
-
-    applied = asyncio.run(run())
+    applied = asyncio.run(prepare_given_database(settings))
     click.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
 

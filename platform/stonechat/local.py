@@ -22,7 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import asyncpg
 from pydantic import SecretStr
+from sqlalchemy.engine import make_url
 
 from stonechat.db import migrate
 from stonechat.db.embedded import EmbeddedPostgres
@@ -43,6 +45,7 @@ def local_services(settings: Settings) -> Iterator[Settings]:
     if settings.is_production and settings.database_url is None:
         raise Unavailable("DATABASE_URL must be set in production; the embedded database is for one machine.")
     if settings.database_url is not None:
+        asyncio.run(_require_answer(settings.database_url))
         yield settings if settings.secret_keys else _with_local_key(settings)
         return
     settings = _with_local_key(settings)
@@ -56,6 +59,28 @@ def local_services(settings: Settings) -> Iterator[Settings]:
                 "configured_owner_database_url": address.url(DATABASE_NAME),
             }
         )
+
+
+async def prepare_given_database(settings: Settings) -> list[str]:
+    """Roles and schema on the database that `DATABASE_URL` names. Returns the revisions that were applied."""
+    owner_url, url = settings.owner_database_url, settings.database_url
+    assert owner_url is not None and url is not None  # noqa: S101, PT018
+    await _require_answer(owner_url)
+    await migrate.ensure_roles(owner_url, web_login=make_url(url).username)
+    return await migrate.migrate(owner_url)
+
+
+async def _require_answer(url: str) -> None:
+    """Raise `Unavailable` with the reason unless Postgres lets us in."""
+    place = make_url(url)
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+        await connection.close()
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise Unavailable(
+            f"Postgres at {place.host}:{place.port or 5432} cannot be used: {error or type(error).__name__}. Check "
+            "DATABASE_URL, and that the server runs."
+        ) from None
 
 
 async def _prepare(admin_url: str, owner_url: str, web_password: str) -> None:

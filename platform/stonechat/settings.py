@@ -6,6 +6,7 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -69,6 +70,28 @@ class Settings(BaseSettings):
         for proxy in proxies:
             ip_network(proxy, strict=False)
         return proxies
+
+    @field_validator("configured_public_url")
+    @classmethod
+    def _is_an_origin(cls, url: str | None) -> str | None:
+        parts = urlsplit(url.rstrip("/")) if url else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query):
+            raise ValueError("this is the scheme and host of the platform, such as https://chat.example.com")
+        return url
+
+    @field_validator("database_url", "configured_direct_database_url", "configured_owner_database_url")
+    @classmethod
+    def _is_postgres(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).scheme not in ("postgresql", "postgres"):
+            raise ValueError("this starts with postgresql://")
+        return url
+
+    @field_validator("configured_files_url")
+    @classmethod
+    def _is_a_folder(cls, url: str | None) -> str | None:
+        if url is not None and "://" in url and not url.startswith("file://"):
+            raise ValueError("only folders are supported so far, for example one on a shared volume")
+        return url
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

@@ -42,3 +42,5 @@ def configure_logging(*, as_json: bool, level: int = logging.INFO) -> None:
     # These tell, at INFO, of every request and every poll.
     for name in ("httpx", "httpcore", "httpx2", "uvicorn.access", "pgqueuer", "openai", "qdrant_client", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Each refused request would be a line, with the visitor's address in it.
+    logging.getLogger("slowapi").setLevel(logging.ERROR)

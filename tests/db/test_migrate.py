@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,6 +15,7 @@ from sqlalchemy.engine import make_url
 from stonechat import ids
 from stonechat.db import migrate
 from stonechat.db.session import Database
+from support.running import STONECHAT, environment, free_port, start
 
 
 @pytest.fixture
@@ -70,3 +73,39 @@ async def test_a_login_of_its_own_for_the_application(ordinary_database: str) ->
     finally:
         await connection.execute(f"drop role {login}")
         await connection.close()
+
+
+async def test_up_prepares_the_database_it_is_given(ordinary_database: str, tmp_path: Path) -> None:
+    running = await start(tmp_path / "data", demo=False, DATABASE_URL=ordinary_database)
+    try:
+        assert not (running.data_dir / "postgres").exists()
+    finally:
+        await running.stop()
+    assert await migrate.is_current(ordinary_database)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/x", "Postgres at 127.0.0.1:1 cannot be used"),
+        ("DATABASE_URL", "mysql://127.0.0.1/x", "starts with postgresql://"),
+        ("STONECHAT_PUBLIC_URL", "notaurl", "scheme and host"),
+        ("STONECHAT_FILES_URL", "ftp://example.com", "only folders"),
+        ("STONECHAT_SECRET_KEYS", "short", "at least 32 bytes"),
+        ("PORT", "many", "PORT"),
+    ],
+)
+async def test_a_mistake_in_the_settings_is_told_in_a_sentence(
+    tmp_path: Path, name: str, value: str, told: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        str(STONECHAT),
+        "up",
+        env=environment(tmp_path / "data", **{"PORT": str(free_port()), name: value}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode not in (0, None)
+    assert told in output.decode()
+    assert "Traceback" not in output.decode()

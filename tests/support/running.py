@@ -68,7 +68,7 @@ class Running:
         return await asyncio.wait_for(self.process.wait(), timeout)
 
 
-async def start(data_dir: Path, *, port: int | None = None, demo: bool = True) -> Running:
+async def start(data_dir: Path, *, port: int | None = None, demo: bool = True, **more: str) -> Running:
     """Start `stonechat up` and wait until it is ready (and, with `demo`, has loaded the demo)."""
     port = port or free_port()
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ async def start(data_dir: Path, *, port: int | None = None, demo: bool = True) -
     arguments = ["up"] if demo else ["up", "--no-demo"]
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            str(STONECHAT), *arguments, stdout=output, stderr=output, env=environment(data_dir, PORT=str(port))
+            str(STONECHAT), *arguments, stdout=output, stderr=output, env=environment(data_dir, PORT=str(port), **more)
         )
     running = Running(process, f"http://127.0.0.1:{port}", data_dir, log)
     deadline = time.monotonic() + START_SECONDS

@@ -29,6 +29,7 @@ class Readiness(BaseModel):
     checks: dict[str, Literal["ok", "failed"]]
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Whether the process runs; touches nothing")
 async def healthz() -> Health:
     return Health()

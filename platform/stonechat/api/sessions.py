@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.api.dependencies import ApiActor, AppServices, Services, TenantSession
+from stonechat.api.idempotency import IdempotentRoute
 from stonechat.assistant.agents import get_agent
 from stonechat.assistant.config import public_config
 from stonechat.embed.published import published_public_config
@@ -20,7 +21,9 @@ from stonechat.identity.sessions import SessionRequest, open_preview_session, op
 from stonechat.limits.addresses import limit_address
 
 router = APIRouter(tags=["Visitors"], dependencies=[Depends(limit_address)])
-preview_router = APIRouter(prefix="/agents", tags=["Agents"], dependencies=[Depends(limit_address)])
+preview_router = APIRouter(
+    prefix="/agents", tags=["Agents"], route_class=IdempotentRoute, dependencies=[Depends(limit_address)]
+)
 
 Token = Annotated[str, Field(max_length=MAX_TOKEN_CHARACTERS)]
 

@@ -73,8 +73,10 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"][:8])[:200]
+            hint = f": look at “{where}”." if where else ": its type is missing or unknown."
             raise MalformedBody(
-                "This is not a ChatKit request" + (f": look at “{where}”." if where else ": it is not valid JSON."),
+                "This is not a ChatKit request"
+                + (": it is not valid JSON." if first["type"] == "json_invalid" else hint),
                 errors=[{"field": where, "message": first["msg"][:300]}],
             ) from None
 
@@ -167,8 +169,8 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
             case ThreadsDeleteReq(params=params):
                 await self.store.load_thread(params.thread_id, context)
             case ThreadsSyncCustomActionReq(params=params):
-                self.require_offered("sync_action", "actions")
                 thread = await self.store.load_thread(params.thread_id, context)
+                self.require_offered("sync_action", "actions")
                 if thread.status.type != "active":
                     raise locked(thread)
                 await self.sender(params.thread_id, params.item_id, context)

@@ -160,9 +160,9 @@ class ChatServer(TenantChatKitServer[Caller]):
         *,
         resumable: bool,
     ) -> tuple[Run, Source]:
+        await self.check(request, caller)
         if isinstance(request, ThreadsCustomActionReq):
             self.require_offered("action", "actions")
-        await self.check(request, caller)
         key = self._key(caller, request.params.thread_id)
         begun = await self._claim(key, caller, new_thread=None, item=None, resumable=resumable)
         run = self._run(key, caller, begun, resumable=resumable, title=None)
