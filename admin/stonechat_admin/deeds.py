@@ -56,6 +56,11 @@ def _fields(detail: Mapping[str, Any]) -> str:
     return f": {', '.join(names)}" if names else ""
 
 
+def _scopes(detail: Mapping[str, Any]) -> str:
+    scopes = detail.get("scopes", ())
+    return "do everything" if "admin" in scopes else "change things" if "write" in scopes else "look"
+
+
 def _quoted(detail: Mapping[str, Any], otherwise: str) -> str:
     return f"“{detail['name']}”" if detail.get("name") else otherwise
 
@@ -96,9 +101,7 @@ _SENTENCES: dict[str, Sentence] = {
     ),
     "invitation.accept": lambda _it, detail: f"accepted an invitation, as {detail.get('role', 'viewer')}",
     "invitation.revoke": lambda _it, detail: f"withdrew the invitation to {detail.get('email', 'somebody')}",
-    "api_key.create": lambda it, detail: (
-        f"made the API key {_quoted(detail, it)}, which may {', '.join(detail.get('scopes', ())) or 'do nothing'}"
-    ),
+    "api_key.create": lambda it, detail: f"made the API key {_quoted(detail, it)}, which may {_scopes(detail)}",
     "api_key.revoke": lambda it, detail: f"revoked the API key {_quoted(detail, it)}",
     "tenant.create": lambda _it, _: "opened the account",
     "tenant.rename": lambda _it, detail: f"renamed the account to {_quoted(detail, 'something else')}",

@@ -103,6 +103,11 @@ async def test_an_address_where_nobody_listens(database: Database, tenant_id: UU
     assert "does not work" in tested.message
 
 
+async def test_openai_itself_has_no_address_to_correct(database: Database, tenant_id: UUID) -> None:
+    tested = await ask(database, tenant_id, None, openai_base_url="http://127.0.0.1:9/v1")
+    assert "OpenAI cannot be reached" in tested.message
+
+
 async def test_only_editors_test_and_only_their_own(database: Database, tenant_id: UUID) -> None:
     outbound = OutboundClient()
     for actor, error in (

@@ -56,10 +56,10 @@ async def create_key(
     try:
         new = NewDomainKey(**_cleaned(typed))
         async with console.session.begin_nested():
-            made = await domain_keys.create_domain_key(console.session, console.actor, agent_id=agent_id, new=new)
+            await domain_keys.create_domain_key(console.session, console.actor, agent_id=agent_id, new=new)
     except (ValidationError, InvalidInput) as error:
         return _refused(console, agent, None, typed, error)
-    return console.go(f"{_page_of(agent_id)}#{made.id}", toast="The key is made. Now put the line below on your site.")
+    return console.go(_page_of(agent_id), toast="The key is made. Now put the line below on your site.")
 
 
 @router.get("/console/install/{agent_id}/keys/{key_id}")
@@ -101,14 +101,14 @@ async def change_key(
             )
     except (ValidationError, InvalidInput) as error:
         return _refused(console, agent, key, typed, error)
-    return console.go(f"{_page_of(agent_id)}#{key_id}", toast="Saved. It holds within a few seconds.")
+    return console.go(_page_of(agent_id), toast="Saved. It holds within a few seconds.")
 
 
 @router.post("/console/install/{agent_id}/keys/{key_id}/rotate")
 async def rotate_key(agent_id: str, key_id: str, console: Editor) -> Response:
-    made = await domain_keys.rotate_domain_key(console.session, console.actor, agent_id=agent_id, domain_key_id=key_id)
+    await domain_keys.rotate_domain_key(console.session, console.actor, agent_id=agent_id, domain_key_id=key_id)
     toast = "There is a second key now. Put it on your pages, then revoke the first: until then both work."
-    return console.go(f"{_page_of(agent_id)}#{made.id}", toast=toast)
+    return console.go(_page_of(agent_id), toast=toast)
 
 
 @router.delete("/console/install/{agent_id}/keys/{key_id}")
@@ -143,6 +143,7 @@ async def _load(console: Console, agent_id: str, key_id: str) -> DomainKeyView:
 
 
 def _page_of(agent_id: str) -> str:
+    """Without a fragment: going to the address that is shown already would only scroll."""
     return f"/console/install?agent={agent_id}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -107,6 +108,8 @@ async def add_provider(
             close=True,
             **await _values(console),
         )
+    if api_key.strip() and "api_key" not in form.errors:
+        form = replace(form, errors={**form.errors, "api_key": "Paste the key once more: it was not kept."})
     return console.fragment("model_providers/_form.html", status=422, form=form, kinds=KINDS, addresses=ADDRESSES)
 
 

@@ -79,6 +79,8 @@ async def check_provider(
             False, f"There was no answer within {TEST_SECONDS:.0f} seconds. Check the address, or try again later."
         )
     except (TargetNotAllowed, InvalidInput, UpstreamFailed) as error:
+        if row.base_url is None:
+            return ProviderTest(False, f"OpenAI cannot be reached from here: {error} Try again later.")
         return ProviderTest(False, f"The address does not work: {error} Check it for typing mistakes.")
     except PayloadTooLarge:
         return ProviderTest(False, "The address answers with far more than a list of models. Check the address.")
