@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from stonechat.knowledge.browse import WRITTEN
 from stonechat.knowledge.media import MediaType
@@ -73,6 +73,7 @@ def describe(document: Document, kinds: dict[str, str]) -> DocumentLine:
     written = source in WRITTEN
     state, badge = _STATES[document.status]
     failed = document.status == "failed"
+    reason = (document.error or "No text could be read from it.") if failed else ""
     media_type = MediaType(document.media_type)
     return DocumentLine(
         id=document.document_id,
@@ -86,8 +87,9 @@ def describe(document: Document, kinds: dict[str, str]) -> DocumentLine:
         badge=badge,
         waiting=document.status in STATUSES["waiting"],
         failed=failed,
-        reason=(document.error or "No text could be read from it.") if failed else "",
-        advice=_ADVICE.get(document.error_code or "", _OTHER_ADVICE) if failed else "",
+        reason=reason,
+        # A reason of two sentences says already what to do.
+        advice=_ADVICE.get(document.error_code or "", _OTHER_ADVICE) if failed and ". " not in reason else "",
         has_original=media_type is not MediaType.FAQ,
         written=written,
         language=document.language,
@@ -96,6 +98,12 @@ def describe(document: Document, kinds: dict[str, str]) -> DocumentLine:
         status=document.status,
         answers=document.chunks > 0 and not failed,
     )
+
+
+def by_filter(counts: dict[str, int]) -> dict[str, Any]:
+    """What the filter above the list is drawn from, from how many documents are in each status."""
+    held = {name: sum(counts.get(status, 0) for status in statuses) for name, statuses in STATUSES.items()}
+    return {"counts": held, "total": held[""]}
 
 
 def in_bytes(size: int) -> str:

@@ -147,6 +147,7 @@ async def test_a_deleted_document_is_gone_and_deleting_twice_says_so(place: Cons
     listed = await editor.htmx("DELETE", f"{PATH}/documents/{one}?listed=1")
     assert listed.toast == "“one” was deleted. It answers no more."
     assert f"[id='{one}']" in listed.response.text
+    assert listed.one("#document-filter a[aria-current]").text() == "All 1"
     twice = await editor.htmx("DELETE", f"{PATH}/documents/{one}?listed=1", status=404)
     assert twice.toast == "There is no such document."
     back = await editor.page(f"{PATH}/documents/{one}", status=404)
@@ -155,6 +156,13 @@ async def test_a_deleted_document_is_gone_and_deleting_twice_says_so(place: Cons
     assert from_page.response.headers["hx-redirect"] == PATH
     assert "“two” was deleted" in (await editor.page(PATH)).response.text
     assert "Nothing to answer from yet" in (await editor.page(PATH)).text
+
+
+async def test_deleting_the_last_one_shows_the_empty_list(place: ConsoleWorld, reader: Reader) -> None:
+    document_id = await reader.upload("Note.", filename="note.txt")
+    editor = await place.signed_in("editor")
+    answer = await editor.htmx("DELETE", f"{PATH}/documents/{document_id}?listed=1&show=ready")
+    assert "Nothing to answer from yet" in answer.response.text
 
 
 async def test_a_text_written_by_hand_answers_and_goes_with_its_source(place: ConsoleWorld, reader: Reader) -> None:

@@ -83,6 +83,10 @@ function refuse(line, reason) {
   line.dataset.state = "refused";
   note(line, reason, "upload-refused");
   line.querySelector("progress")?.remove();
+  const dismiss = document.getElementById("upload-dismiss").content.firstElementChild.cloneNode(true);
+  dismiss.setAttribute("aria-label", `Dismiss ${line.querySelector("[data-name]").textContent}`);
+  dismiss.addEventListener("click", () => line.remove());
+  line.append(dismiss);
   news.textContent = `${line.querySelector("[data-name]").textContent}: ${reason}`;
 }
 

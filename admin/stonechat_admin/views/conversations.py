@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -14,10 +14,11 @@ from markupsafe import Markup
 from stonechat.assistant.names import AgentName, list_agent_names
 from stonechat.chat import conversations, transcripts
 from stonechat.chat.conversations import ConversationUser
-from stonechat.chat.transcripts import Message, Transcript
+from stonechat.chat.transcripts import Cited, Message, Transcript
 from stonechat.web import Cursor
 from stonechat_admin.auth import Admin, Console, Viewer
 from stonechat_admin.markdown import MAX_PAGE_MARKDOWN, render_markdown
+from stonechat_admin.passages import above, without_signs
 
 router = APIRouter(prefix="/console/conversations")
 
@@ -55,6 +56,7 @@ class Said:
 
     message: Message
     markup: Markup
+    sources: tuple[Cited, ...]
     event: str
     """What happened instead of words; empty for words."""
 
@@ -157,6 +159,12 @@ def _source_link(message_id: str, number: int) -> str:
     return f"#{message_id}-{number}"
 
 
+def _readable(source: Cited) -> Cited:
+    """The source without the signs of headings, and without its title in front of its section."""
+    headings = above((source.section or "").split(" › "), title=source.title)
+    return replace(source, section=" › ".join(headings) or None, snippet=without_signs(source.snippet or "") or None)
+
+
 def _said(transcript: Transcript) -> list[Said]:
     left = MAX_PAGE_MARKDOWN
     said = []
@@ -164,5 +172,5 @@ def _said(transcript: Transcript) -> list[Said]:
         markup = render_markdown(message.text, marks=message.marks, link=partial(_source_link, message.id), limit=left)
         left = max(0, left - len(message.text))
         event = "" if message.speaker != "other" else _KINDS.get(message.kind, "did something without words.")
-        said.append(Said(message, markup, event))
+        said.append(Said(message, markup, tuple(map(_readable, message.sources)), event))
     return said

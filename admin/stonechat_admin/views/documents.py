@@ -12,7 +12,8 @@ from stonechat.knowledge import browse, service
 from stonechat.knowledge.media import MediaType
 from stonechat.web import Cursor
 from stonechat_admin.auth import Console, Editor, Viewer
-from stonechat_admin.documents import describe
+from stonechat_admin.documents import Show, by_filter, describe
+from stonechat_admin.passages import shown
 
 router = APIRouter(prefix="/console/knowledge/documents")
 
@@ -26,7 +27,11 @@ async def _values(console: Console, document_id: str, cursor: str | None = None)
     passages, following = await browse.read_passages(
         console.session, console.actor, document=document, limit=PASSAGES, cursor=cursor
     )
-    return {"document": describe(document, kinds), "passages": passages, "following": following}
+    return {
+        "document": describe(document, kinds),
+        "passages": [shown(passage, title=document.title) for passage in passages],
+        "following": following,
+    }
 
 
 @router.get("/{document_id}")
@@ -61,22 +66,28 @@ async def download_original(document_id: str, console: Editor) -> Response:
 
 
 @router.post("/{document_id}/reprocess")
-async def reprocess_document(document_id: str, console: Editor, listed: Annotated[bool, Query()] = False) -> Response:
+async def reprocess_document(
+    document_id: str, console: Editor, listed: Annotated[bool, Query()] = False, show: Annotated[Show, Query()] = ""
+) -> Response:
     document = await service.get_document(console.session, console.actor, document_id=document_id)
     if document.status not in ("pending", "processing"):  # a second click changes nothing
         await service.reprocess_document(console.session, console.actor, document_id=document_id)
     toast = f"“{document.title}” is being read again."
     if listed:
         kinds = await browse.kinds_of_sources(console.session, console.actor, documents=[document])
-        return console.fragment("knowledge/_row.html", toast=toast, document=describe(document, kinds))
+        return console.fragment("knowledge/_row.html", toast=toast, document=describe(document, kinds), chosen=show)
     return console.go(f"/console/knowledge/documents/{document_id}", toast=toast)
 
 
 @router.delete("/{document_id}")
-async def delete_document(document_id: str, console: Editor, listed: Annotated[bool, Query()] = False) -> Response:
+async def delete_document(
+    document_id: str, console: Editor, listed: Annotated[bool, Query()] = False, show: Annotated[Show, Query()] = ""
+) -> Response:
     title = await browse.delete_with_source(console.session, console.actor, document_id=document_id)
     toast = f"“{title}” was deleted. It answers no more."
     if listed:
         counts = await browse.count_documents(console.session, console.actor)
-        return console.fragment("knowledge/_deleted.html", toast=toast, gone=[document_id], left=sum(counts.values()))
+        return console.fragment(
+            "knowledge/_deleted.html", toast=toast, gone=[document_id], documents=[], chosen=show, **by_filter(counts)
+        )
     return console.go("/console/knowledge", toast=toast)

@@ -12,7 +12,7 @@ from stonechat.knowledge import browse, service, sources
 from stonechat.knowledge.schemas import FaqSourceIn, Pair, TextSourceIn
 from stonechat.web import Cursor
 from stonechat_admin.auth import Console, Editor, Viewer
-from stonechat_admin.documents import STATUSES, Show, describe
+from stonechat_admin.documents import STATUSES, Show, by_filter, describe
 from stonechat_admin.forms import Filled, refused
 
 router = APIRouter(prefix="/console/knowledge")
@@ -35,13 +35,8 @@ async def _list(console: Console, *, show: Show = "", cursor: str | None = None)
         "documents": [describe(document, kinds) for document in found],
         "following": following,
         "chosen": show,
-        **_counted(counts),
+        **by_filter(counts),
     }
-
-
-def _counted(counts: dict[str, int]) -> dict[str, Any]:
-    held = {name: sum(counts.get(status, 0) for status in statuses) for name, statuses in STATUSES.items()}
-    return {"counts": held, "total": held[""]}
 
 
 def _page(console: Console, values: dict[str, Any], *, status: int = 200, **more: Any) -> Response:
@@ -77,7 +72,7 @@ async def show_progress(
     changed = [describe(each, kinds) for each in found if asked[each.document_id] != each.status]
     counts = await browse.count_documents(console.session, console.actor)
     gone = sorted(asked.keys() - {each.document_id for each in found})
-    return console.fragment("knowledge/_progress.html", documents=changed, gone=gone, chosen=show, **_counted(counts))
+    return console.fragment("knowledge/_progress.html", documents=changed, gone=gone, chosen=show, **by_filter(counts))
 
 
 @router.post("/documents")

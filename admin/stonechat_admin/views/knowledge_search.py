@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from stonechat.knowledge.excerpt import Excerpt, best_excerpt
+from stonechat.knowledge.excerpt import best_excerpt
 from stonechat.knowledge.highlight import matched_words
 from stonechat.knowledge.search import Passage, search_within
 from stonechat_admin.auth import Viewer
+from stonechat_admin.passages import Piece, above, pieces_of
 
 router = APIRouter(prefix="/console/knowledge/search")
 
@@ -21,12 +21,12 @@ PASSAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of text: whether the question says this word, and whether an answer would quote it."""
+class QuotedPassage:
+    """What an answer would quote, and from where."""
 
-    text: str
-    matched: bool
-    quoted: bool
+    passage: Passage
+    headings: tuple[str, ...]
+    pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class FoundPassage:
 
     passage: Passage
     share: int
+    headings: tuple[str, ...]
     pieces: tuple[Piece, ...]
 
 
@@ -45,35 +46,32 @@ async def try_search(console: Viewer, q: Annotated[str, Query(max_length=MAX_QUE
         console.session, console.services.knowledge, console.tenant_id, question, limit=PASSAGES
     )
     # Both look at every word of every passage: not on the loop that serves everybody.
-    excerpt, found = await asyncio.to_thread(_weigh, question, passages)
-    values: dict[str, Any] = {"q": question, "excerpt": excerpt, "found": found, "most": MAX_QUESTION}
+    quotes, found = await asyncio.to_thread(_weigh, question, passages)
+    values: dict[str, Any] = {"q": question, "quotes": quotes, "found": found, "most": MAX_QUESTION}
     if console.is_partial:
         return console.fragment("knowledge/_search_results.html", **values)
     return console.page("knowledge/search.html", **values)
 
 
-def _weigh(question: str, passages: list[Passage]) -> tuple[Excerpt | None, list[FoundPassage]]:
+def _weigh(question: str, passages: list[Passage]) -> tuple[list[QuotedPassage], list[FoundPassage]]:
     excerpt = best_excerpt(question, passages) if question else None
+    quotes = excerpt.quotes if excerpt else ()
     best = max((passage.score for passage in passages), default=0.0)
     found = [
-        FoundPassage(passage, round(100 * passage.score / best) if best > 0 else 0, _pieces(question, passage, excerpt))
+        FoundPassage(
+            passage,
+            round(100 * passage.score / best) if best > 0 else 0,
+            above(passage.headings, title=passage.title),
+            pieces_of(
+                passage.text,
+                words=matched_words(passage.text, question, language=passage.language),
+                quotes=[(quote.start, quote.end) for quote in quotes if quote.passage is passage],
+            ),
+        )
         for passage in passages
     ]
-    return excerpt, found
-
-
-def _pieces(question: str, passage: Passage, excerpt: Excerpt | None) -> tuple[Piece, ...]:
-    words = matched_words(passage.text, question, language=passage.language)
-    quotes = [
-        (quote.start, quote.end)
-        for quote in (excerpt.quotes if excerpt else ())
-        if quote.passage.chunk_id == passage.chunk_id
+    quoted = [
+        QuotedPassage(quote.passage, above(quote.passage.headings, title=quote.passage.title), pieces_of(quote.text))
+        for quote in quotes
     ]
-    edges = sorted({0, len(passage.text), *(edge for span in (*words, *quotes) for edge in span)})
-    return tuple(
-        Piece(passage.text[start:end], _within(start, words), _within(start, quotes)) for start, end in pairwise(edges)
-    )
-
-
-def _within(at: int, spans: list[tuple[int, int]]) -> bool:
-    return any(start <= at < end for start, end in spans)
+    return quoted, found
