@@ -264,8 +264,13 @@ OFFERED_LATER = {
 
 @pytest.mark.parametrize("type_", OFFERED_LATER)
 async def test_what_an_assistant_does_not_offer_it_says(chat: Chat, anna: Caller, type_: str) -> None:
+    params = OFFERED_LATER[type_]
+    if "thread_id" in params:
+        with pytest.raises(NotFound):
+            await ask(chat, anna, type_, **params)
+        params = params | {"thread_id": await kept(chat, anna, 1)}
     with pytest.raises(NotOffered):
-        await ask(chat, anna, type_, **OFFERED_LATER[type_])
+        await ask(chat, anna, type_, **params)
 
 
 async def test_an_agent_that_is_not_published_answers_nobody(chat: Chat, anna: Caller, database: Database) -> None:

@@ -8,7 +8,9 @@ from uuid import UUID
 import pytest
 from chatkit.types import (
     AssistantMessageItem,
+    ThreadDeleteParams,
     ThreadItemDoneEvent,
+    ThreadsDeleteReq,
     UserMessageItem,
 )
 from sqlalchemy import text
@@ -376,3 +378,16 @@ async def test_checkpoints_write_all_runs_down_and_renew_their_leases(
     gate.let(4)
     for run in runs:
         await listen(run)
+
+
+async def test_a_deleted_thread_takes_its_answers_with_it(chat: Chat, anna: Caller) -> None:
+    ended = await chat.server.start(create("First?"), anna, resumable=True)
+    await listen(ended)
+    gate = Gate(free=1)
+    chat.responder.script = lambda thread, new_id: speak(thread, new_id("message"), ["A", "B"], pause=gate)
+    going_on = await chat.server.start(add(ended.thread.id, "Second?"), anna, resumable=True)
+    await chat.server.answer(ThreadsDeleteReq(params=ThreadDeleteParams(thread_id=ended.thread.id)), anna)
+    await listen(going_on)
+    for run in (ended, going_on):
+        with pytest.raises(NotFound):
+            await resume(chat.server.hub, anna, run_id=run.key.run_id, last_event_id=f"{run.key.run_id}:0")

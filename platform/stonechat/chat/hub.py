@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from uuid import UUID
 
 import asyncpg
 from chatkit.errors import CustomStreamError, ErrorCode, StreamError
@@ -70,6 +71,15 @@ class RunHub:
         if run is None and (kept := self._kept.get(run_id)) is not None:
             run = kept[1]
         return run
+
+    def forget_thread(self, tenant_id: UUID, thread_id: str) -> None:
+        """The thread was deleted: its answer stops, and nothing of it can be resumed."""
+        for run in [*self._runs.values(), *(kept for _, kept in self._kept.values())]:
+            if (run.key.tenant_id, run.key.thread_id) == (tenant_id, thread_id):
+                run.resumable = False
+                run.stop("cancelled")
+                if self._kept.pop(run.key.run_id, None) is not None:
+                    self._kept_bytes -= run.bytes
 
     def require_room(self) -> None:
         """Raise `TooManyConcurrent` when this process has all the runs it can take."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, assert_never
 
 from chatkit.store import NotFoundError
 from chatkit.types import (
+    NonStreamingReq,
     StreamingReq,
     ThreadCreatedEvent,
     ThreadItem,
@@ -19,6 +20,7 @@ from chatkit.types import (
     ThreadsAddUserMessageReq,
     ThreadsCreateReq,
     ThreadsCustomActionReq,
+    ThreadsDeleteReq,
     ThreadsRetryAfterItemReq,
     ThreadStreamEvent,
     UserMessageInput,
@@ -83,6 +85,13 @@ class ChatServer(TenantChatKitServer[Caller]):
         run.on_end = on_end
         self.hub.start(run, source)
         return run
+
+    async def answer(self, request: NonStreamingReq, context: Caller) -> bytes:
+        """As the base says; a thread that is deleted takes its answer with it."""
+        answer = await super().answer(request, context)
+        if isinstance(request, ThreadsDeleteReq):
+            self.hub.forget_thread(context.tenant_id, request.params.thread_id)
+        return answer
 
     async def respond(
         self,
