@@ -47,7 +47,7 @@ async def shop(stonechat: Running, site: Site) -> AsyncIterator[Shop]:
 
 async def open_chat(page: Page) -> FrameLocator:
     await page.locator("[data-stonechat] button").first.click()
-    return page.frame_locator("[data-stonechat] iframe")
+    return page.frame_locator("[data-stonechat] iframe[title]")
 
 
 async def ask(chat: FrameLocator, question: str, *, answers: int) -> None:

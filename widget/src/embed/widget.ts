@@ -191,7 +191,10 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
       onclose: () => panel?.open || close(),
       onkeydown: (event) => event.key === "Escape" && close(),
     });
-    root.append(launcher, panel);
+    // How the launcher was published to look, from a document of a kilobyte: the chat itself waits for the first intent.
+    const look = make("iframe", { hidden: true, src: `${origin}/embed/look?k=${domainKey}` });
+    addEventListener("message", (event) => event.source === look.contentWindow && (look.remove(), hear(event)));
+    root.append(launcher, panel, look);
     narrow.addEventListener("change", show);
   }
   const notice = make("div", { className: "notice", role: "status" });
