@@ -11,6 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY platform platform
 COPY admin admin
 COPY migrations migrations
+COPY docs/guide docs/guide
 RUN hatchling build --target wheel --directory dist \
  && uv pip install --quiet --python /opt/stonechat/bin/python --compile-bytecode --no-deps dist/*.whl
 
