@@ -77,8 +77,8 @@ _SENTENCES: dict[str, Sentence] = {
     "document.reprocess": lambda _it, _: "had a document read again",
     "source.create": lambda _it, _: "added a source of knowledge",
     "source.delete": lambda _it, _: "deleted a source of knowledge",
-    "domain_key.create": lambda it, _: f"made the key {it} for web sites",
-    "domain_key.patch": lambda it, detail: f"changed the key {it} for web sites{_fields(detail)}",
+    "domain_key.create": lambda it, _: f"made a key for web sites, {it}",
+    "domain_key.patch": lambda it, detail: f"changed the key for web sites {it}{_fields(detail)}",
     "domain_key.revoke": lambda _it, _: "revoked a key for web sites",
     "identity_key.create": lambda _it, detail: (
         "made a shared secret for signing in visitors"

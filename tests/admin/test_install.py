@@ -8,11 +8,12 @@ from uuid import UUID
 import pytest
 
 from stonechat.accounts.actor import system
+from stonechat.accounts.audit import list_audit
 from stonechat.accounts.models import Role
 from stonechat.assistant.agents import create_agent, publish_agent
 from stonechat.identity.domain_keys import DomainKeyView, NewDomainKey, create_domain_key, list_domain_keys
 from stonechat.identity.lookup import SiteKey
-from stonechat_admin.views.install import read_site
+from stonechat_admin.views.install import read_site, stamp
 from support.console import Browser, ConsoleWorld
 from support.identity import PLATFORM
 
@@ -123,6 +124,7 @@ async def test_a_key_is_changed_and_two_who_change_it_notice_each_other(
     seen = dialog.one("input[name=seen]").attributes["value"] or ""
     values = typed("http://localhost:3000", environment="development", openai_domain_key="domain_pk_1", seen=seen)
     await editor.htmx("POST", path, values)
+    await editor.htmx("POST", path, values)  # a double click is no conflict
     (changed,) = await keys_of(world, tenant_id)
     assert (changed.origins, changed.environment) == (["http://localhost:3000"], "development")
     assert changed.openai_domain_key == "domain_pk_1"
@@ -130,6 +132,13 @@ async def test_a_key_is_changed_and_two_who_change_it_notice_each_other(
     assert "Somebody changed this key" in late.text
     assert "http://localhost:3000" in late.text
     assert late.one("input[name=site]").attributes["value"] == "https://late.example"
+    (changed,) = await keys_of(world, tenant_id)
+    fresh = {"seen": stamp(changed), "environment": "development", "openai_domain_key": "domain_pk_1"}
+    same = await editor.htmx("POST", path, typed("http://localhost:3000", **fresh))
+    assert same.response.headers["hx-redirect"]
+    async with world.services.database.tenant(tenant_id) as session:
+        log = (await list_audit(session, system(tenant_id), action="domain_key.patch")).data
+    assert [entry.detail["fields"] for entry in log] == [["environment", "openai_domain_key", "origins"]]
     stricter = await editor.htmx("POST", path, typed("http://shop.example", seen=""), status=422)
     assert "Use https://" in stricter.text
 
@@ -236,4 +245,6 @@ async def test_the_page_stays_small_with_many_keys(
         await make_key(world, tenant_id, agent_id, name=f"Site {number}")
     browser = await world.signed_in(role, tenant_id=tenant_id)
     page = await browser.page(PATH)
-    assert len(page.all("main section")) == 12
+    assert len(page.all("main article")) == 12
+    assert len(page.all("[hx-trigger='every 10s']")) == 5
+    assert len(page.all("main details[open]")) == 1

@@ -25,6 +25,8 @@ ENVIRONMENTS: list[tuple[Environment, str, str]] = [
 ]
 SNIPPETS = [("html", "Plain HTML"), ("react", "React"), ("wordpress", "WordPress"), ("gtm", "Tag Manager")]
 ROWS = 100
+WATCHED = 5
+"""Keys of a page that ask whether they were seen: the newest that were not. More would eat up the address's own limit."""
 
 Text = Annotated[str, Form(max_length=1000)]
 Sites = Annotated[list[str], Form(max_length=200)]
@@ -86,6 +88,13 @@ async def change_key(
     typed = _typed(name, environment, site, openai_domain_key)
     agent = await get_agent(console.session, console.actor, agent_id=agent_id)
     key = await _load(console, agent_id, key_id)
+    cleaned = _cleaned(typed)
+    present = {**_typed(key.name, key.environment, key.origins, ""), "openai_domain_key": key.openai_domain_key}
+    changes = {
+        name: value for name, value in cleaned.items() if value != present["sites" if name == "origins" else name]
+    }
+    if not changes:
+        return console.go(_page_of(agent_id), toast="Nothing was different, so nothing was changed.")
     if seen and seen != stamp(key):
         sites = ", ".join(key.origins) or "none"
         message = (
@@ -94,7 +103,7 @@ async def change_key(
         form = Filled(typed, {}, message)
         return _form(console, agent, key, form, {})
     try:
-        patch = DomainKeyPatch(**_cleaned(typed))
+        patch = DomainKeyPatch(**changes)
         async with console.session.begin_nested():
             await domain_keys.patch_domain_key(
                 console.session, console.actor, agent_id=agent_id, domain_key_id=key_id, patch=patch
@@ -122,7 +131,7 @@ async def show_seen(agent_id: str, key_id: str, console: Viewer) -> Response:
     """Asked every few seconds while a key was not seen yet."""
     key = await _load(console, agent_id, key_id)
     toast = f"There it is: {key.last_seen_origin or 'a page'} shows the chat." if key.last_seen_at else None
-    return console.fragment("install/_seen.html", toast=toast, key=key)
+    return console.fragment("install/_seen.html", toast=toast, key=key, watched=[key.id])
 
 
 def stamp(key: DomainKeyView) -> str:
@@ -215,6 +224,7 @@ def _values(console: Console, agent: AgentView | None, keys: list[DomainKeyView]
     return {
         "agent": agent,
         "keys": keys,
+        "watched": [key.id for key in keys if key.last_seen_at is None][:WATCHED],
         "public_url": console.services.settings.public_url,
         "environments": ENVIRONMENTS,
         "environment_names": {value: label for value, label, _ in ENVIRONMENTS},
