@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import Annotated, Any, cast
 
@@ -83,7 +85,7 @@ async def change_key(
     environment: Text = "",
     site: Sites = [],  # noqa: B006  FastAPI copies it
     openai_domain_key: Text = "",
-    seen: Annotated[str, Form(max_length=200_000)] = "",
+    seen: Annotated[str, Form(max_length=100)] = "",
 ) -> Response:
     typed = _typed(name, environment, site, openai_domain_key)
     agent = await get_agent(console.session, console.actor, agent_id=agent_id)
@@ -94,7 +96,7 @@ async def change_key(
         name: value for name, value in cleaned.items() if value != present["sites" if name == "origins" else name]
     }
     if not changes:
-        return console.go(_page_of(agent_id), toast="Nothing was different, so nothing was changed.")
+        return console.go(_page_of(agent_id), toast="It is saved like this already.")
     if seen and seen != stamp(key):
         sites = ", ".join(key.origins) or "none"
         message = (
@@ -136,7 +138,8 @@ async def show_seen(agent_id: str, key_id: str, console: Viewer) -> Response:
 
 def stamp(key: DomainKeyView) -> str:
     """What the form saw, so that it notices when somebody else was faster."""
-    return "\n".join([key.name, key.environment, key.openai_domain_key or "", *key.origins])
+    settings = [key.name, key.environment, key.openai_domain_key, *key.origins]
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
 
 def read_site(text: str) -> str:
