@@ -117,7 +117,8 @@ audit: $(VENV)/.dev
 	else cat $(VENV)/audit.log; exit 1; fi
 
 .PHONY: prove
-prove: $(VENV)/.dev ## List the long measurements behind the claims; `make prove-NAME` runs one
+prove: ## List the long measurements behind the claims; `make prove-NAME` runs one
+	@[ -d tests/prove ] || echo "There are none yet. Measurements taken by hand are in docs/measurements/."
 	@for file in tests/prove/*.py; do [ -e "$$file" ] || continue; name="$$(basename "$$file" .py)"; \
 	  case "$$name" in _*) continue;; esac; \
 	  printf '  make prove-%-14s%s\n' "$$name" "$$(sed -n '1s/^"""\(.*[^"]\)"*$$/\1/p' "$$file")"; done

@@ -27,6 +27,7 @@ from stonechat.api import (
 )
 from stonechat.api.cors import VisitorCors
 from stonechat.api.dependencies import Services
+from stonechat.api.openapi import complete_openapi
 from stonechat.assistant.agent import Assistant
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.documents import TenantDocuments
@@ -140,6 +141,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
     app.add_middleware(VisitorCors)
     install_middlewares(app, settings, body_limits=dict.fromkeys(_UPLOADS, MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD))
     _add_routes(app, settings)
+    complete_openapi(app)
     return app
 
 
