@@ -148,7 +148,7 @@ async def install(page: Page, site: Site) -> str:
 
 async def open_chat(visitor: Page) -> FrameLocator:
     await visitor.locator("[data-stonechat] button").first.click()
-    return visitor.frame_locator("[data-stonechat] iframe")
+    return visitor.frame_locator("[data-stonechat] iframe[title]")
 
 
 async def test_from_the_invitation_to_a_cited_answer(browser: Browser, shop: Company, site: Site) -> None:

@@ -62,6 +62,8 @@ export function runPreview(window: Window, first: Config, scheme: Scheme): void 
         stop: nothing, retry: nothing, earlier: nothing, close: nothing, draft: nothing,
       },
     );
+    // Two previews stand side by side, each with a main of its own.
+    next.element.ariaLabel = `Preview, ${scheme}`;
     if (app) app.element.replaceWith(next.element);
     else document.body.append(next.element);
     app = next;
