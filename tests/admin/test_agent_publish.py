@@ -148,7 +148,7 @@ async def test_a_retired_agent_is_not_published(world: ConsoleWorld, role: Role)
     browser = await world.signed_in(role)
     await browser.htmx("POST", tab(agent, "retire"))
     answer = await browser.htmx("POST", tab(agent), {"revision": "1"}, status=422)
-    assert "archived" in answer.text
+    assert "Bring it back, then publish" in answer.one("[role=alert]").text()
     assert await published(world, agent) is None
 
 

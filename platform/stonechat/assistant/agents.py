@@ -265,7 +265,7 @@ async def _load(session: AsyncSession, tenant_id: UUID, agent_id: str, *, lock: 
 async def _load_active(session: AsyncSession, actor: Actor, agent_id: str) -> Agent:
     agent = await _load(session, actor.tenant_id, agent_id, lock=True)
     if agent.archived_at is not None:
-        raise Conflict("This agent was archived and cannot be published.")
+        raise Conflict("This agent is retired. Bring it back, then publish.")
     return agent
 
 
