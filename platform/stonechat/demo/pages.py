@@ -44,7 +44,19 @@ def demo_router(domain_keys: Mapping[str, str]) -> APIRouter:
     async def guide_page(name: str) -> Response:
         return _guide_page(name, _key(domain_keys, "docs"))
 
+    @router.get("/images/{name}")
+    async def image(name: str) -> Response:
+        for path in _images_folder().glob("*.png"):
+            if path.name == name:
+                return FileResponse(path, media_type="image/png", headers=_HEADERS)
+        raise NotFound("There is no such picture.")
+
     return router
+
+
+def _images_folder() -> Path:
+    """The guide's pictures: beside the sources. An installed package has none, and its guide is words."""
+    return guide_folder().parent / "images"
 
 
 def _key(domain_keys: Mapping[str, str], name: str) -> str:
@@ -67,7 +79,10 @@ def _guide() -> dict[str, tuple[str, str]]:
     pages = {}
     for path in sorted(guide_folder().glob("*.md")):
         text = path.read_text(encoding="utf-8")
-        pages[slug(path)] = (text.splitlines()[0].removeprefix("# "), markdown.render(text))
+        article = markdown.render(text)
+        if not _images_folder().is_dir():
+            article = re.sub(r"<p><img [^>]*></p>\n", "", article)
+        pages[slug(path)] = (text.splitlines()[0].removeprefix("# "), article)
     return pages
 
 
