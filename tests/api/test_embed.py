@@ -212,21 +212,3 @@ async def test_where_a_key_was_seen_is_noted(
     assert second.last_seen_at is not None
     assert second.last_seen_at > first.last_seen_at
     assert second.last_seen_origin == SHOP
-
-
-async def test_the_launchers_look_is_told_only_where_something_is_published(
-    client: httpx.AsyncClient, services: Services, tenant_id: UUID, key: DomainKeyView
-) -> None:
-    told = await client.get("/embed/look", params={"k": key.key})
-    assert told.status_code == 200
-    assert "parent.postMessage" in told.text
-    assert told.headers["cache-control"] == "no-store"
-    assert all(origin in told.headers["content-security-policy"] for origin in key.origins)
-    unknown = await client.get("/embed/look", params={"k": "pk_unknown"})
-    assert unknown.status_code == 404
-    assert "<script" not in unknown.text
-    site = await make_site(services, tenant_id, publish=False)
-    early = await make_domain_key(services.database, tenant_id, agent_id=site.agent_id)
-    silent = await client.get("/embed/look", params={"k": early.key})
-    assert silent.status_code == 200
-    assert "<script" not in silent.text

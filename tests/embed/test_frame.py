@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stonechat.embed.frame import Document, json_in_html, render_frame, render_look, render_preview, render_unknown
+from stonechat.embed.frame import Document, json_in_html, render_frame, render_preview, render_unknown
 from stonechat.errors import AgentNotPublished
 
 HOSTILE = "</script><script>alert(1)</script><!--\u2028&amp;\u2029'\"`${x}\\"
@@ -152,14 +152,3 @@ def test_a_preview_is_for_the_console_alone_and_carries_no_ticket() -> None:
 
 def test_no_customers_page_gets_a_preview() -> None:
     assert "preview" not in json.loads(parse(frame()).found[0][1])
-
-
-def test_the_launchers_look_is_data_for_the_keys_own_pages() -> None:
-    look = {"theme": {"accent": "#aa0000", "scheme": "dark"}, "launcher": {"label": HOSTILE, "position": "left"}}
-    document = render_look(parents=["https://shop.example"], agent=look)
-    [data, script] = parse(document).found
-    assert json.loads(data[1]) == {"type": "launcher", "accent": "#aa0000", "position": "left", "label": HOSTILE}
-    policy = document.headers["Content-Security-Policy"]
-    assert f"script-src 'nonce-{script[0]['nonce']}'" in policy
-    assert "frame-ancestors https://shop.example" in policy
-    assert "frame-ancestors 'none'" in render_look(parents=[], agent=look).headers["Content-Security-Policy"]

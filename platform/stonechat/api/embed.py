@@ -9,9 +9,9 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Respons
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from stonechat.api.dependencies import AppServices, Services, VisitorCaller
+from stonechat.api.dependencies import AppServices, VisitorCaller
 from stonechat.embed.assets import Asset
-from stonechat.embed.frame import render_frame, render_look, render_unknown
+from stonechat.embed.frame import render_frame, render_unknown
 from stonechat.embed.published import published_public_config
 from stonechat.errors import AgentNotPublished, InvalidTicket, NotFound, StonechatError, UnknownDomainKey
 from stonechat.identity.lookup import MAX_KEY_CHARACTERS, SiteKey
@@ -57,7 +57,10 @@ async def get_frame(
     agent: dict[str, Any] | None = None
     error: StonechatError | None = None
     try:
-        agent = await _published(services, key)
+        async with services.database.tenant(key.tenant_id) as session:
+            agent = await published_public_config(
+                session, key.tenant_id, agent_id=key.agent_id, configs=services.configs
+            )
     except AgentNotPublished as not_published:
         error = not_published
     parent = _parent_of(request, key)
@@ -73,24 +76,6 @@ async def get_frame(
     return HTMLResponse(page.html, 200, page.headers, background=background)
 
 
-@router.get("/embed/look", summary="How the launcher looks, told to the page around it", response_class=HTMLResponse)
-async def get_look(
-    request: Request, services: AppServices, background: BackgroundTasks, public_key: PublicKey = ""
-) -> Response:
-    try:
-        key = await services.site_keys.find(public_key)
-    except UnknownDomainKey as unknown:
-        page = render_unknown()
-        return HTMLResponse(page.html, unknown.status, page.headers)
-    try:
-        agent: dict[str, Any] | None = await _published(services, key)
-    except AgentNotPublished:
-        agent = None
-    background.add_task(services.installs.note_seen, key, origin=_parent_of(request, key))
-    page = render_look(parents=key.origins, agent=agent)
-    return HTMLResponse(page.html, 200, page.headers, background=background)
-
-
 @router.get("/embed/ticket", summary="A fresh ticket for a frame whose session still lives")
 async def get_ticket(
     caller: VisitorCaller, services: AppServices, response: Response, public_key: PublicKey
@@ -100,11 +85,6 @@ async def get_ticket(
         raise InvalidTicket("This session was opened under another domain key.")
     response.headers["Cache-Control"] = "no-store"
     return TicketAnswer(ticket=services.session_tokens.mint_ticket(key.public_key, parent=caller.origin))
-
-
-async def _published(services: Services, key: SiteKey) -> dict[str, Any]:
-    async with services.database.tenant(key.tenant_id) as session:
-        return await published_public_config(session, key.tenant_id, agent_id=key.agent_id, configs=services.configs)
 
 
 def _parent_of(request: Request, key: SiteKey) -> str | None:

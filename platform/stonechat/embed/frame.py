@@ -27,17 +27,6 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_LOOK_SCRIPTS = """<script type="application/json" id="look">{look}</script>
-<script nonce="{nonce}">parent.postMessage(JSON.parse(document.getElementById("look").textContent), "*")</script>"""
-_LOOK = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="robots" content="noindex"><title>Chat</title></head>
-<body>
-{scripts}
-</body>
-</html>
-"""
-
 NOBODY = "'none'"
 _UNKNOWN = """<!doctype html>
 <html lang="en">
@@ -93,23 +82,6 @@ def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], s
         "preview": scheme,
     }
     return _document(config, title=str(agent["name"]), parents=("'self'",), script=script)
-
-
-def render_look(*, parents: Sequence[str], agent: dict[str, Any] | None) -> Document:
-    """Tells the page around it how the launcher was published to look, as the frame itself does once it is opened.
-
-    What it says is public, and only the key's own sites can hold it. Where nothing is published (None) it is silent.
-    """
-    nonce = secrets.token_urlsafe(16)
-    scripts = ""
-    if agent is not None:
-        look = {"type": "launcher", "accent": agent["theme"]["accent"], **agent["launcher"]}
-        scripts = _LOOK_SCRIPTS.format(look=json_in_html(look), nonce=nonce)
-    policy = (
-        f"default-src 'none'; script-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; "
-        f"frame-ancestors {' '.join(parents) or NOBODY}"
-    )
-    return Document(_LOOK.format(scripts=scripts), _headers(policy))
 
 
 def render_unknown() -> Document:

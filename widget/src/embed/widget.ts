@@ -191,10 +191,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
       onclose: () => panel?.open || close(),
       onkeydown: (event) => event.key === "Escape" && close(),
     });
-    // How the launcher was published to look, from a document of a kilobyte: the chat itself waits for the first intent.
-    const look = make("iframe", { hidden: true, src: `${origin}/embed/look?k=${domainKey}` });
-    addEventListener("message", (event) => event.source === look.contentWindow && (look.remove(), hear(event)));
-    root.append(launcher, panel, look);
+    root.append(launcher, panel);
     narrow.addEventListener("change", show);
   }
   const notice = make("div", { className: "notice", role: "status" });
