@@ -73,7 +73,12 @@ def test_the_wheel_carries_migrations_templates_and_built_assets(tmp_path: Path)
         if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith(".")
     ]
     assert len(sources) > 20
-    moved = [("platform/", ""), ("admin/", ""), ("migrations/", "stonechat/migrations/"), ("docs/guide/", "stonechat/guide/")]
+    moved = [
+        ("platform/", ""),
+        ("admin/", ""),
+        ("migrations/", "stonechat/migrations/"),
+        ("docs/guide/", "stonechat/guide/"),
+    ]
     for file in sources:
         packed_as = next(new + file.removeprefix(old) for old, new in moved if file.startswith(old))
         assert packed_as in packed
