@@ -67,8 +67,10 @@ async def test_a_dropped_file_is_read_while_one_watches_and_deleted_by_keyboard(
     await expect(page.locator("tr[data-waiting]")).to_have_count(0)
     await row.get_by_role("link").click()
     await expect(page.locator("#passages")).to_contain_text(PLANTS)
-    await page.get_by_role("button", name="Read again").click()
+    async with page.expect_navigation():
+        await page.get_by_role("button", name="Read again").click()
     await expect(page.locator("dl.facts")).to_contain_text("Ready", timeout=READ_MS)
+    await expect(page.locator("[data-reload-while-waiting]")).to_have_count(0)
     address = page.url
     await page.get_by_role("button", name="Delete").first.focus()
     await page.keyboard.press("Enter")
