@@ -161,6 +161,13 @@ async def test_extractive_quotes_stay_short_and_keep_their_lines(
     assert len(quoted) <= MAX_QUOTE_CHARACTERS + 3 * len("> ")
 
 
+async def test_extractive_keeps_the_rows_of_a_table_apart(assistant: Assistant, knowledge: FakeKnowledge) -> None:
+    text = "Country | Price\nIreland | 9.50"
+    knowledge.passages = (Passage("doc_4", "chk_4", "Prices", None, text, 1.0),)
+    answer = await ask(assistant, "price ireland", model="extractive")
+    assert "> Country | Price  \n> Ireland | 9.50" in answer.text, "two spaces end a line in Markdown"
+
+
 async def test_a_search_is_remembered_in_the_thread(assistant: Assistant, knowledge: FakeKnowledge) -> None:
     answer = await ask(assistant, "refunds", model="extractive")
     [memory] = answer.memories

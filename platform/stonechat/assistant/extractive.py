@@ -72,8 +72,9 @@ class ExtractiveModel(StreamingModel):
 
 
 def _as_block(text: str, *, number: int) -> str:
-    """A Markdown quotation that ends with its passage's marker."""
-    return "\n".join(f"> {line}".rstrip() for line in f"{text} [{number}]".splitlines())
+    """A Markdown quotation that ends with its passage's marker. Rows of a table keep to lines of their own."""
+    lines = f"{text} [{number}]".splitlines()
+    return "\n".join(f"> {line}".rstrip() + ("  " if " | " in line else "") for line in lines)
 
 
 def _question(items: str | list[TResponseInputItem]) -> tuple[str, bool]:
