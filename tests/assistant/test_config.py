@@ -94,6 +94,11 @@ def test_visitors_see_exactly_this() -> None:
         "placeholder": "Ask",
         "theme": {"accent": "#ff0000", "scheme": "dark", "radius": "large", "density": "compact"},
         "launcher": {"label": "Help", "position": "left"},
+        "feedback": True,
+        "models": [],
+        "tools": [],
+        "attachments": {"enabled": False},
+        "dictation": False,
     }
     assert "secret" not in str(public_config(config))
 

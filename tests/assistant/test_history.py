@@ -15,7 +15,7 @@ from chatkit.types import (
 
 from stonechat import clock
 from stonechat.assistant.history import MAX_CHARACTERS, MAX_ITEMS, to_model_input
-from stonechat.assistant.tools import PASSAGES_KIND
+from stonechat.assistant.tools.search import PASSAGES_KIND
 from support.assistant import user_message
 
 BASE = {"thread_id": "thr_1", "created_at": clock.now()}

@@ -26,7 +26,7 @@ from stonechat.assistant.agent import MAX_STEPS, Assistant
 from stonechat.assistant.config import AgentConfig, parse_config
 from stonechat.assistant.extractive import ABSTENTION, MAX_QUOTE_CHARACTERS, NO_DOCUMENTS, NO_QUESTION
 from stonechat.assistant.scripted import SCRIPTED_DELTAS, SCRIPTED_TEXT
-from stonechat.assistant.turn import TurnUsage
+from stonechat.assistant.turn import ModelUse, Turn, TurnUsage
 from stonechat.db.session import Database
 from stonechat.errors import RateLimited, UpstreamFailed, UpstreamTimedOut
 from stonechat.identity.caller import Caller
@@ -78,7 +78,7 @@ async def test_scripted_streams_its_fifty_deltas(assistant: Assistant) -> None:
     answer = await ask(assistant, "Hello", model="scripted")
     assert len(answer.deltas) == len(SCRIPTED_DELTAS) == 50
     assert answer.text == SCRIPTED_TEXT
-    assert answer.usage == TurnUsage("built-in", "scripted")
+    assert answer.usage == ModelUse("built-in", "scripted")
 
 
 async def test_scripted_is_refused_in_production(database: Database, knowledge: FakeKnowledge) -> None:
@@ -198,7 +198,7 @@ async def test_a_compatible_model_searches_answers_and_cites(
         ("Shipping.pdf", 36),
     ]
     assert knowledge.searches == [(tenant_id, "refund period", 8)]
-    assert answer.usage == TurnUsage("acme", "large", input_tokens=240, output_tokens=14, cached_tokens=200)
+    assert answer.usage == ModelUse("acme", "large", input_tokens=240, output_tokens=14, cached_tokens=200)
 
     first, second = fake.body(0), fake.body(1)
     assert first["model"] == "large"
@@ -343,7 +343,7 @@ async def test_responses_with_search_typed_annotations_and_use(
         answer = await ask(assistant, "Refunds?", model="openai/gpt", tenant_id=tenant_id)
     assert answer.error is None
     assert answer.text == "14 days."
-    assert answer.usage == TurnUsage("openai", "gpt", input_tokens=180, output_tokens=18, cached_tokens=128)
+    assert answer.usage == ModelUse("openai", "gpt", input_tokens=180, output_tokens=18, cached_tokens=128)
     assert [request.path for request in fake.requests] == ["/v1/responses", "/v1/responses"]
     assert fake.body(0)["input"] == [{"role": "user", "content": "Refunds?"}]
 
@@ -483,19 +483,21 @@ async def test_hanging_up_stops_the_model(
         await add_provider(database, tenant_id, base_url=fake.url)
         usage = TurnUsage()
         turn = assistant.respond(
-            Caller(tenant_id, "usr_1", "agt_1"),
-            config=AgentConfig(name="Shop", model="acme/large"),
-            thread=ThreadMetadata(id="thr_1", created_at=clock.now()),
-            history=[user_message("Refunds?")],
-            usage=usage,
-            generate_item_id=lambda _kind: ids.new_id("itm"),
+            Turn(
+                Caller(tenant_id, "usr_1", "agt_1"),
+                AgentConfig(name="Shop", model="acme/large"),
+                ThreadMetadata(id="thr_1", created_at=clock.now()),
+                [user_message("Refunds?")],
+                lambda _kind: ids.new_id("itm"),
+                usage=usage,
+            )
         )
         answer = Answer()
         while answer.deltas != ["Within", " 14 days"]:
             answer.take(await anext(turn))
         await turn.aclose()
         await asyncio.wait_for(fake.hung_up.wait(), 10)
-    assert (usage.provider, usage.output_tokens) == ("acme", 4)
+    assert [(use.provider, use.output_tokens) for use in usage.uses] == [("acme", 4)]
 
 
 async def test_cancelling_the_task_stops_the_model(assistant: Assistant, database: Database, tenant_id: UUID) -> None:

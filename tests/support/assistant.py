@@ -34,7 +34,7 @@ from stonechat import clock, ids
 from stonechat.accounts.actor import system
 from stonechat.assistant.agent import Assistant
 from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.turn import TurnUsage
+from stonechat.assistant.turn import ModelUse, Turn, TurnUsage
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.identity.caller import Caller
@@ -97,11 +97,17 @@ class Answer:
     events: list[ThreadStreamEvent] = field(default_factory=list)
     items: list[ThreadItem] = field(default_factory=list)
     """Those of item-done events: what is kept."""
-    usage: TurnUsage = field(default_factory=TurnUsage)
+    turn_usage: TurnUsage = field(default_factory=TurnUsage)
     error: Exception | None = None
     _open: str | None = None
     _text: str = ""
     _annotations: list[Annotation] = field(default_factory=list)
+
+    @property
+    def usage(self) -> ModelUse:
+        """Of the one model that was asked."""
+        (use,) = self.turn_usage.uses
+        return use
 
     @property
     def messages(self) -> list[AssistantMessageItem]:
@@ -176,16 +182,16 @@ async def ask(
     """One turn to its end. A failure is put into the answer."""
     history = [user_message(question)] if isinstance(question, str) else question
     answer = Answer()
-    turn = assistant.respond(
+    turn = Turn(
         Caller(tenant_id or UUID(int=1), "usr_1", "agt_1"),
-        config=config or AgentConfig(name="Shop", model=model),
-        thread=ThreadMetadata(id="thr_1", created_at=clock.now()),
-        history=history,
-        usage=answer.usage,
-        generate_item_id=lambda _kind: ids.new_id("itm"),
+        config or AgentConfig(name="Shop", model=model),
+        ThreadMetadata(id="thr_1", created_at=clock.now()),
+        history,
+        lambda _kind: ids.new_id("itm"),
+        usage=answer.turn_usage,
     )
     try:
-        async for event in turn:
+        async for event in assistant.respond(turn):
             answer.take(event)
     except Exception as error:
         answer.error = error

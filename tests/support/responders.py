@@ -20,9 +20,7 @@ from chatkit.types import (
 )
 
 from stonechat import clock
-from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.turn import GenerateItemId, TurnUsage
-from stonechat.identity.caller import Caller
+from stonechat.assistant.turn import GenerateItemId, Turn
 
 Pause = Callable[[int], Awaitable[None]]
 
@@ -60,20 +58,12 @@ class Scripted:
         self.histories: list[list[ThreadItem]] = []
         self.stopped = asyncio.Event()
 
-    async def respond(
-        self,
-        caller: Caller,
-        *,
-        config: AgentConfig,
-        thread: ThreadMetadata,
-        history: Sequence[ThreadItem],
-        usage: TurnUsage,
-        generate_item_id: GenerateItemId,
-    ) -> AsyncIterator[ThreadStreamEvent]:
-        self.histories.append(list(history))
-        usage.provider, usage.model, usage.input_tokens, usage.output_tokens = "test", "scripted", 3, 5
+    async def respond(self, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
+        self.histories.append(list(turn.history))
+        use = turn.usage.of("test", "scripted")
+        use.input_tokens, use.output_tokens = 3, 5
         try:
-            async for event in self.script(thread, generate_item_id):
+            async for event in self.script(turn.thread, turn.generate_item_id):
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
             self.stopped.set()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Response
 
 from stonechat.assistant.agents import AgentView, list_agents
-from stonechat.assistant.config import Theme
+from stonechat.assistant.config_parts import Theme
 from stonechat.chat.conversations import list_conversations
 from stonechat.identity.domain_keys import DomainKeyView, last_seen_domain_keys
 from stonechat.identity.origins import is_local_host

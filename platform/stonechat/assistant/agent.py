@@ -10,14 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
-from uuid import UUID
 
-from agents import Agent, ModelSettings, RunConfig, Runner, RunResultStreaming, set_trace_processors
+from agents import (
+    Agent,
+    FunctionToolResult,
+    ModelSettings,
+    RunConfig,
+    RunContextWrapper,
+    Runner,
+    RunResultStreaming,
+    ToolsToFinalOutputResult,
+    set_trace_processors,
+)
 from agents.models.interface import Model, ModelProvider
-from chatkit.types import HiddenContextItem, ThreadItem, ThreadMetadata, ThreadStreamEvent
+from chatkit.types import HiddenContextItem, ThreadStreamEvent
 
 from stonechat.assistant.answer import AnswerWriter
 from stonechat.assistant.config import AgentConfig
@@ -25,17 +34,12 @@ from stonechat.assistant.extractive import ExtractiveModel
 from stonechat.assistant.failures import as_failure
 from stonechat.assistant.history import to_model_input
 from stonechat.assistant.scripted import ScriptedModel
-from stonechat.assistant.tools import (
-    SEARCH_TOOL,
-    SearchesKnowledge,
-    TurnContext,
-    passages_as_data,
-    remembered_chunks,
-)
-from stonechat.assistant.turn import GenerateItemId, TurnUsage
+from stonechat.assistant.tools.context import SearchesKnowledge, TurnContext
+from stonechat.assistant.tools.opening import open_tools
+from stonechat.assistant.tools.search import passages_as_data, remembered_chunks
+from stonechat.assistant.turn import Turn
 from stonechat.assistant.turn_model import TurnModel
 from stonechat.errors import ModelUnknown, UpstreamFailed
-from stonechat.identity.caller import Caller
 from stonechat.providers.provider import ModelProviders, ResolvedModel
 from stonechat.settings import Settings
 
@@ -81,47 +85,33 @@ class Assistant:
         # The SDK's default would post traces of every run to OpenAI.
         set_trace_processors([])
 
-    async def respond(
-        self,
-        caller: Caller,
-        *,
-        config: AgentConfig,
-        thread: ThreadMetadata,
-        history: Sequence[ThreadItem],
-        usage: TurnUsage,
-        generate_item_id: GenerateItemId,
-    ) -> AsyncIterator[ThreadStreamEvent]:
+    async def respond(self, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
         """See `Responder.respond`."""
-        events = _Events()
-        turn = TurnContext(
-            caller=caller,
-            thread_id=thread.id,
-            knowledge=self._knowledge,
-            max_passages=config.knowledge.max_passages,
-            generate_item_id=generate_item_id,
-            emit=events.put,
-        )
+        config, events = turn.config, _Events()
+        context = TurnContext(turn, self._knowledge, events.put)
         writer = AnswerWriter(
-            thread.id,
-            generate_item_id=generate_item_id,
+            turn.thread.id,
+            generate_item_id=turn.generate_item_id,
             emit=events.put,
-            resolve=turn.passages.source if config.knowledge.enabled else None,
+            resolve=context.passages.source if config.knowledge.enabled else None,
         )
         try:
             async with AsyncExitStack() as stack:
-                resolved = await self._resolve(stack, caller.tenant_id, config, turn)
-                usage.provider, usage.model = resolved.provider, resolved.name
-                recalled = await self._recall(config, history, turn)
+                resolved = await self._resolve(stack, context)
+                recalled = await self._recall(context)
+                agent = self._agent(config)
+                if tools := await stack.enter_async_context(open_tools(context)):
+                    agent = agent.clone(tools=tools)
                 result = Runner.run_streamed(
-                    self._agent(config),
-                    to_model_input(history, recalled=recalled),
-                    context=turn,
+                    agent,
+                    to_model_input(turn.history, recalled=recalled),
+                    context=context,
                     max_turns=MAX_STEPS,
                     run_config=RunConfig(
                         model=TurnModel(
                             resolved,
                             writer=writer,
-                            usage=usage,
+                            usage=turn.usage.of(resolved.provider, resolved.name),
                             limits=None if resolved.provider == BUILT_IN_PROVIDER else self._providers.limits,
                         ),
                         model_provider=_NO_PROVIDER,
@@ -137,7 +127,7 @@ class Assistant:
                 writer.finish()
                 while events.waiting:
                     yield events.waiting.popleft()
-                if not writer.messages:
+                if not writer.messages and not context.ended:
                     raise UpstreamFailed(
                         "The model gave an empty answer. Please try again.", reason="empty", allow_retry=True
                     )
@@ -151,7 +141,11 @@ class Assistant:
             _logger.warning(
                 "a turn failed: %s",
                 failure.members.get("reason", failure.code),
-                extra={"tenant_id": str(caller.tenant_id), "thread_id": thread.id, "error": type(error).__name__},
+                extra={
+                    "tenant_id": str(turn.caller.tenant_id),
+                    "thread_id": turn.thread.id,
+                    "error": type(error).__name__,
+                },
             )
             raise failure from error
 
@@ -167,27 +161,27 @@ class Assistant:
             self._agents.popitem(last=False)
         return agent
 
-    async def _resolve(
-        self, stack: AsyncExitStack, tenant_id: UUID, config: AgentConfig, turn: TurnContext
-    ) -> ResolvedModel:
+    async def _resolve(self, stack: AsyncExitStack, context: TurnContext) -> ResolvedModel:
+        config = context.turn.config
         if config.model == "extractive":
             return ResolvedModel(
-                BUILT_IN_PROVIDER, "extractive", ExtractiveModel(turn.passages, quotes=self._knowledge.quotes)
+                BUILT_IN_PROVIDER, "extractive", ExtractiveModel(context.passages, quotes=self._knowledge.quotes)
             )
         if config.model == "scripted":
             if self._settings.is_production:
                 raise ModelUnknown("The model “scripted” is for load tests and is refused in production.")
             return ResolvedModel(BUILT_IN_PROVIDER, "scripted", _SCRIPTED)
-        return await stack.enter_async_context(self._providers.model(tenant_id, config.model))
+        return await stack.enter_async_context(self._providers.model(context.caller.tenant_id, config.model))
 
-    async def _recall(self, config: AgentConfig, history: Sequence[ThreadItem], turn: TurnContext) -> dict[str, str]:
+    async def _recall(self, context: TurnContext) -> dict[str, str]:
         """The newest remembered search, shown again, so that “and what does that cost?” still has its passages."""
+        config = context.turn.config
         if not config.knowledge.enabled or "/" not in config.model:
             return {}
-        for item in reversed(history):
+        for item in reversed(context.turn.history):
             if isinstance(item, HiddenContextItem) and (remembered := remembered_chunks(item)):
-                passages = await self._knowledge.recall(turn.caller.tenant_id, remembered[1][:MAX_RECALLED])
-                return {item.id: passages_as_data(turn.passages.add(passages))} if passages else {}
+                passages = await self._knowledge.recall(context.caller.tenant_id, remembered[1][:MAX_RECALLED])
+                return {item.id: passages_as_data(context.passages.add(passages))} if passages else {}
         return {}
 
 
@@ -226,12 +220,19 @@ async def _settle(result: RunResultStreaming) -> None:
         pass
 
 
+def _stop_if_ended(
+    wrapper: RunContextWrapper[TurnContext], _results: list[FunctionToolResult]
+) -> ToolsToFinalOutputResult:
+    """The model is asked again after its tools, unless one of them left the turn to the visitor or to a person."""
+    return ToolsToFinalOutputResult(is_final_output=wrapper.context.ended, final_output="")
+
+
 def _build_agent(config: AgentConfig) -> Agent[TurnContext]:
     preamble = (_WITH_KNOWLEDGE if config.knowledge.enabled else _WITHOUT_KNOWLEDGE).format(name=config.name)
     return Agent(
         name=config.name,
         instructions=f"{preamble}\n\n{config.instructions}" if config.instructions else preamble,
-        tools=[SEARCH_TOOL] if config.knowledge.enabled else [],
+        tool_use_behavior=_stop_if_ended,
         # Given in full, or the SDK would add what its own default model likes.
         model_settings=ModelSettings(
             temperature=config.temperature, max_tokens=config.max_output_tokens, include_usage=True

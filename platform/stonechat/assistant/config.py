@@ -3,87 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from stonechat.assistant.config_parts import (
+    Attachments,
+    Dictation,
+    Feedback,
+    HistoryUse,
+    KnowledgeUse,
+    Launcher,
+    Line,
+    ModelChoice,
+    ModelName,
+    Part,
+    Prompt,
+    Reasoning,
+    Text,
+    Theme,
+)
+from stonechat.assistant.config_rules import Guardrails
+from stonechat.assistant.config_tools import MAX_TOOLS, HandOver, McpServer, Tool
 from stonechat.errors import InvalidInput
 
-MODEL_PATTERN = r"^(extractive|scripted|[a-z0-9][a-z0-9-]{0,39}/[\x21-\x7e]{1,200})$"
 
-
-def _storable(text: str) -> str:
-    """Postgres keeps no NUL in JSON, and lone surrogates are no text."""
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must not contain NUL or unpaired surrogates")
-    return text
-
-
-_Stripped = StringConstraints(strip_whitespace=True)
-Line = Annotated[str, _Stripped, StringConstraints(pattern=r"^[^\r\n\t]*$"), AfterValidator(_storable)]
-Text = Annotated[str, _Stripped, AfterValidator(_storable)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Prompt(_Part):
-    """A question that a visitor can ask with one click."""
-
-    label: Annotated[Line, Field(min_length=1, max_length=80)]
-    """What the button says."""
-    prompt: Annotated[Text, Field(min_length=1, max_length=500)]
-    """What is asked when it is pressed."""
-
-
-class Theme(_Part):
-    """The widget's looks."""
-
-    accent: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = "#2563eb"
-    """`#rrggbb`, for the launcher, links and the visitor's own messages."""
-    scheme: Literal["auto", "light", "dark"] = "auto"
-    """`auto` follows the visitor's system."""
-    radius: Literal["none", "small", "medium", "large"] = "medium"
-    """How round corners are."""
-    density: Literal["compact", "normal", "spacious"] = "normal"
-    """How much air there is between messages."""
-
-
-class Launcher(_Part):
-    """The button on the customer's page that opens the conversation."""
-
-    label: Annotated[Line, Field(min_length=1, max_length=40)] = "Ask a question"
-    """Its accessible name and its text."""
-    position: Literal["left", "right"] = "right"
-    """Which lower corner it sits in."""
-
-
-class KnowledgeUse(_Part):
-    """How the agent uses the tenant's documents."""
-
-    enabled: bool = True
-    """Whether the agent may search them at all. The model `extractive` can answer nothing without."""
-    max_passages: Annotated[int, Field(ge=1, le=10)] = 8
-    """The most passages that one search gives to the model."""
-
-
-class Feedback(_Part):
-    """Thumbs up and down under answers."""
-
-    enabled: bool = True
-    """Whether they are shown."""
-
-
-class AgentConfig(_Part):
+class AgentConfig(Part):
     """One agent, complete. Every field but the name has a default that works."""
 
     name: Annotated[Line, Field(min_length=1, max_length=200)]
     """Shown to visitors at the top of the conversation."""
     instructions: Annotated[Text, Field(max_length=8000)] = ""
     """What the model is told before every answer. Never sent to visitors."""
-    model: Annotated[str, Field(pattern=MODEL_PATTERN)] = "extractive"
+    model: ModelName = "extractive"
     """`extractive` (quotes documents, needs no key), `scripted` (load tests), or `<provider>/<model>`."""
+    model_choices: Annotated[tuple[ModelChoice, ...], Field(max_length=8)] = ()
+    """Models that visitors may choose instead."""
+    fallback_models: Annotated[tuple[ModelName, ...], Field(max_length=3)] = ()
+    """Asked in this order when the model cannot be reached, and only then."""
     greeting: Annotated[Text, Field(max_length=500)] = "Hello! How can I help?"
     """The first line of an empty conversation."""
     prompts: Annotated[tuple[Prompt, ...], Field(max_length=6)] = ()
@@ -102,8 +59,29 @@ class AgentConfig(_Part):
     """Passed to the model; None leaves the model's own default, which some models insist on."""
     max_output_tokens: Annotated[int, Field(ge=16, le=32_000)] | None = None
     """The longest answer, in the model's tokens; None leaves the model's own limit."""
+    reasoning: Reasoning = Reasoning()
+    """For models that think before they speak."""
+    history: HistoryUse = HistoryUse()
+    """How much of a long conversation the model is shown."""
+    tools: Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)] = ()
+    """What it can do beyond talking."""
+    hand_over: HandOver = HandOver()
+    """Letting a person take over."""
+    guardrails: Guardrails = Guardrails()
+    """Rules for what goes in and what comes out."""
+    attachments: Attachments = Attachments()
+    """What files visitors may send along."""
+    dictation: Dictation = Dictation()
+    """Speaking instead of typing."""
     feedback: Feedback = Feedback()
     """Thumbs up and down under answers."""
+
+    @model_validator(mode="after")
+    def _tools_differ(self) -> Self:
+        names = [tool.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError("two tools have the same name")
+        return self
 
     def as_json(self) -> dict[str, Any]:
         """Every field, as stored and as exported."""
@@ -151,4 +129,22 @@ def public_config(config: AgentConfig) -> dict[str, Any]:
             "density": config.theme.density,
         },
         "launcher": {"label": config.launcher.label, "position": config.launcher.position},
+        "feedback": config.feedback.enabled,
+        "models": [
+            {"id": choice.id, "label": choice.label, "description": choice.description}
+            for choice in config.model_choices
+        ],
+        "tools": [
+            {"id": tool.name, "label": tool.offered_as}
+            for tool in config.tools
+            if not isinstance(tool, McpServer) and tool.offered_as
+        ],
+        "attachments": _public_attachments(config.attachments),
+        "dictation": config.dictation.enabled,
     }
+
+
+def _public_attachments(attachments: Attachments) -> dict[str, Any]:
+    if not attachments.enabled:
+        return {"enabled": False}
+    return attachments.model_dump(mode="json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from stonechat.assistant.tools import Quote
+from stonechat.assistant.tools.context import Quote
 from stonechat.knowledge import search
 from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.excerpt import best_excerpt

@@ -13,7 +13,8 @@ from agents.items import TResponseInputItem, TResponseStreamEvent
 from stonechat.assistant.model_events import call_events, message_events
 from stonechat.assistant.passages import Passages
 from stonechat.assistant.scripted import StreamingModel
-from stonechat.assistant.tools import SEARCH_TOOL_NAME, Quote
+from stonechat.assistant.tools.context import Quote
+from stonechat.assistant.tools.search import SEARCH_TOOL_NAME
 from stonechat.knowledge.search import Passage
 
 MAX_QUOTE_CHARACTERS = 600

@@ -22,7 +22,7 @@ from chatkit.types import (
     WorkflowItem,
 )
 
-from stonechat.assistant.tools import SEARCH_TOOL_NAME, remembered_chunks
+from stonechat.assistant.tools.search import SEARCH_TOOL_NAME, remembered_chunks
 
 MAX_ITEMS = 60
 MAX_CHARACTERS = 80_000

@@ -1,47 +1,73 @@
-"""What the chat asks of whoever answers: one call a turn, events out, usage filled in."""
+"""What the chat asks of whoever answers: one call a turn, events out, use and trace filled in."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from chatkit.types import ThreadItem, ThreadMetadata, ThreadStreamEvent
 
 from stonechat.assistant.config import AgentConfig
+from stonechat.assistant.trace import Trace
 from stonechat.identity.caller import Caller
 
-ItemKind = Literal["message", "hidden_context"]
+ItemKind = Literal[
+    "message", "hidden_context", "client_tool_call", "structured_input", "widget", "workflow", "task", "image"
+]
 """The kinds of thread items that an answer makes."""
 
 GenerateItemId = Callable[[ItemKind], str]
 
 
 @dataclass(slots=True)
-class TurnUsage:
-    """What the turn used so far. Right at every moment, so a turn that is cut off can be settled too."""
+class ModelUse:
+    """What one model was used for in a turn: one row of the ledger."""
 
-    provider: str = ""
-    model: str = ""
+    provider: str
+    model: str
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
 
 
+@dataclass(slots=True)
+class TurnUsage:
+    """What the turn used so far. Right at every moment, so a turn that is cut off can be settled too."""
+
+    uses: list[ModelUse] = field(default_factory=list)
+
+    def of(self, provider: str, model: str) -> ModelUse:
+        """The count for a model, begun if it is new to the turn."""
+        for use in self.uses:
+            if use.provider == provider and use.model == model:
+                return use
+        use = ModelUse(provider, model)
+        self.uses.append(use)
+        return use
+
+
+@dataclass(slots=True)
+class Turn:
+    """One question to an agent, and what answering it leaves behind."""
+
+    caller: Caller
+    config: AgentConfig
+    thread: ThreadMetadata
+    history: Sequence[ThreadItem]
+    """Oldest first, what the visitor just did last."""
+    generate_item_id: GenerateItemId
+    run_id: str = ""
+    agent_version: int = 0
+    usage: TurnUsage = field(default_factory=TurnUsage)
+    trace: Trace = field(default_factory=Trace)
+
+
 class Responder(Protocol):
     """`Assistant`, or a double of it."""
 
-    def respond(
-        self,
-        caller: Caller,
-        *,
-        config: AgentConfig,
-        thread: ThreadMetadata,
-        history: Sequence[ThreadItem],
-        usage: TurnUsage,
-        generate_item_id: GenerateItemId,
-    ) -> AsyncIterator[ThreadStreamEvent]:
-        """Answer the last message of `history` (oldest first, the new user message last).
+    def respond(self, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
+        """Answer what stands last in the turn's history.
 
         Yields, for the answer: item added, content part added, text deltas and annotations, content part done, item
         done. Progress events come between. What to keep are the items of item-done events; one of type

@@ -13,7 +13,7 @@ from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from openai.types.responses import Response, ResponseCompletedEvent
 
 from stonechat.assistant.answer import AnswerWriter
-from stonechat.assistant.turn import TurnUsage
+from stonechat.assistant.turn import ModelUse
 from stonechat.providers.deadlines import StreamLimits, within_limits
 from stonechat.providers.provider import ResolvedModel
 
@@ -29,7 +29,7 @@ class TurnModel(Model):
     """Sends text to the writer as it arrives, and to the Runner only what it decides by."""
 
     def __init__(
-        self, resolved: ResolvedModel, *, writer: AnswerWriter, usage: TurnUsage, limits: StreamLimits | None
+        self, resolved: ResolvedModel, *, writer: AnswerWriter, usage: ModelUse, limits: StreamLimits | None
     ) -> None:
         """`limits` None is for models in this process, which neither wait nor count tokens."""
         self._inner = resolved.model
@@ -81,7 +81,7 @@ class TurnModel(Model):
 class _Meter:
     """Keeps the turn's use right while one response streams: estimated until the provider says it."""
 
-    def __init__(self, usage: TurnUsage, *, asked: int) -> None:
+    def __init__(self, usage: ModelUse, *, asked: int) -> None:
         self._usage = usage
         self._asked = _tokens(asked)
         self._given = 0

@@ -7,35 +7,24 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from chatkit.types import ThreadItem, ThreadMetadata, ThreadStreamEvent
+from chatkit.types import ThreadStreamEvent
 from starlette.types import ASGIApp
 
 from stonechat import clock
-from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.turn import GenerateItemId, TurnUsage
+from stonechat.assistant.turn import Turn
 from stonechat.bench.script import scripted_answer
-from stonechat.identity.caller import Caller
 
 
 class ScriptedResponder:
     """Stands in for the assistant, to measure the chat core alone."""
 
-    async def respond(
-        self,
-        caller: Caller,  # noqa: ARG002
-        *,
-        config: AgentConfig,  # noqa: ARG002
-        thread: ThreadMetadata,
-        history: Sequence[ThreadItem],  # noqa: ARG002
-        usage: TurnUsage,
-        generate_item_id: GenerateItemId,
-    ) -> AsyncIterator[ThreadStreamEvent]:
-        usage.provider, usage.model = "bench", "scripted"
-        async for event in scripted_answer(thread.id, generate_item_id("message"), created_at=clock.now()):
+    async def respond(self, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
+        turn.usage.of("bench", "scripted")
+        async for event in scripted_answer(turn.thread.id, turn.generate_item_id("message"), created_at=clock.now()):
             yield event
 
 

@@ -163,20 +163,20 @@ class RunHub:
                     await run.on_end()
 
     async def _store_end(self, run: Run, status: str) -> bool:
-        usage = run.usage
-        entry = None
-        if usage.provider or usage.model:
-            entry = ledger_entry(
+        entries = [
+            ledger_entry(
                 run.key.tenant_id,
                 run.key.user_id,
                 run_id=run.key.run_id,
                 agent_id=run.agent_id,
-                provider=usage.provider,
-                model=usage.model,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_tokens=usage.cached_tokens,
+                provider=use.provider,
+                model=use.model,
+                input_tokens=use.input_tokens,
+                output_tokens=use.output_tokens,
+                cached_tokens=use.cached_tokens,
             )
+            for use in run.usage.uses
+        ]
         # A run that no one can resume needs no more of its events: its items say it all.
         payload = b"".join(run.frames[run.stored :]) if run.resumable else b""
         changes, attempt = run.changes, 0
@@ -192,7 +192,7 @@ class RunHub:
                     last_seq=len(run.frames),
                     payload=payload or None,
                     thread=run.thread if run.thread_changed else None,
-                    usage=entry,
+                    usage=entries,
                 )
             except asyncpg.UniqueViolationError:
                 if not changes:

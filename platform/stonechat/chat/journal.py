@@ -172,7 +172,7 @@ async def finish(
     last_seq: int = 0,
     payload: bytes | None = None,
     thread: ThreadMetadata | None = None,
-    usage: LedgerEntry | None = None,
+    usage: Sequence[LedgerEntry] = (),
 ) -> bool:
     """End a run and free its thread. `thread` only if it changed. False, with nothing written, if it was not running."""
     columns: tuple[Any, ...] = (None, None, None, None)
@@ -193,7 +193,7 @@ async def finish(
         last_seq,
         payload,
         *columns,
-        None if usage is None else _ledger_json(usage),
+        _ledger_json(usage) if usage else None,
     )
     return done
 
@@ -217,7 +217,7 @@ def _thread(thread_id: str, row: Any) -> ThreadMetadata:
     )
 
 
-def _ledger_json(entry: LedgerEntry) -> str:
+def _ledger_json(entries: Sequence[LedgerEntry]) -> str:
     return json.dumps(
         [
             {
@@ -231,5 +231,6 @@ def _ledger_json(entry: LedgerEntry) -> str:
                 "output_tokens": entry.output_tokens,
                 "cached_tokens": entry.cached_tokens,
             }
+            for entry in entries
         ]
     )

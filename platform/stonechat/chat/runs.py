@@ -29,6 +29,7 @@ from chatkit.types import (
 )
 
 from stonechat import clock, ids
+from stonechat.assistant.trace import Trace
 from stonechat.assistant.turn import TurnUsage
 from stonechat.chat.codec import aware, is_hidden, item_json
 from stonechat.chat.events import EventEncoder, wire_json
@@ -82,6 +83,7 @@ class Run:
         self.on_end = on_end
         """Awaited once the run is over, whatever became of it."""
         self.usage = TurnUsage()
+        self.trace = Trace()
         self.frames: list[bytes] = []
         self.bytes = 0
         self.changes: list[ItemChange] = []

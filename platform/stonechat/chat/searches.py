@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
-from stonechat.assistant.tools import PASSAGES_KIND
+from stonechat.assistant.tools.search import PASSAGES_KIND
 from stonechat.chat.codec import storable_id
 from stonechat.chat.models import ThreadItem
 from stonechat.errors import NotFound

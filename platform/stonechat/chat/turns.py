@@ -31,7 +31,7 @@ from stonechat import clock, ids
 from stonechat.assistant.agents import load_config, published_version
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.turn import ItemKind, Responder
+from stonechat.assistant.turn import ItemKind, Responder, Turn
 from stonechat.chat import journal
 from stonechat.chat.codec import storable_id, without_nul
 from stonechat.chat.events import wire_json
@@ -49,7 +49,16 @@ MAX_ATTACHMENTS = 10
 MAX_CHARACTERS = 32_000
 BUSY_SECONDS = 2.0
 MAX_TITLE = 60
-_ITEM_PREFIXES: dict[ItemKind, str] = {"message": "msg", "hidden_context": "hcx"}
+_ITEM_PREFIXES: dict[ItemKind, str] = {
+    "message": "msg",
+    "hidden_context": "hcx",
+    "client_tool_call": "ctc",
+    "structured_input": "sti",
+    "widget": "wdg",
+    "workflow": "wfl",
+    "task": "tsk",
+    "image": "img",
+}
 
 
 class ChatServer(TenantChatKitServer[Caller]):
@@ -292,14 +301,18 @@ class ChatServer(TenantChatKitServer[Caller]):
     def _answer(
         self, run: Run, *, caller: Caller, config: AgentConfig, history: Sequence[ThreadItem]
     ) -> AsyncIterator[ThreadStreamEvent]:
-        return self.responder.respond(
+        turn = Turn(
             caller,
-            config=config,
-            thread=run.thread,
-            history=history,
+            config,
+            run.thread,
+            history,
+            _new_item_id,
+            run_id=run.key.run_id,
+            agent_version=run.agent_version,
             usage=run.usage,
-            generate_item_id=_new_item_id,
+            trace=run.trace,
         )
+        return self.responder.respond(turn)
 
 
 def _new_item_id(kind: ItemKind) -> str:

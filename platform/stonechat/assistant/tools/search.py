@@ -1,21 +1,17 @@
-"""The tool that models search the tenant's documents with, and the turn that it works in."""
+"""The tool that models search the tenant's documents with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Any
 
 from agents import FunctionTool
 from agents.tool_context import ToolContext
-from chatkit.types import HiddenContextItem, ProgressUpdateEvent, ThreadItemDoneEvent, ThreadStreamEvent
+from chatkit.types import HiddenContextItem, ProgressUpdateEvent, ThreadItemDoneEvent
 
 from stonechat import clock
-from stonechat.assistant.passages import Passages
-from stonechat.assistant.turn import GenerateItemId
-from stonechat.identity.caller import Caller
+from stonechat.assistant.tools.context import TurnContext
 from stonechat.knowledge.search import Passage
 
 SEARCH_TOOL_NAME = "search_knowledge"
@@ -29,46 +25,6 @@ PASSAGES_KIND = "stonechat.passages"
 """What marks a hidden context item as the memory of a search."""
 
 
-class Quote(Protocol):
-    """A part of a passage that answers a question."""
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def passage(self) -> Passage: ...
-
-
-class SearchesKnowledge(Protocol):
-    """The knowledge room, as far as an answer needs it."""
-
-    async def search(self, tenant_id: UUID, query: str, *, limit: int) -> Sequence[Passage]:
-        """The best passages for the query, best first."""
-        ...
-
-    async def recall(self, tenant_id: UUID, chunk_ids: Sequence[str]) -> Sequence[Passage]:
-        """The passages with these ids that are still there, in this order."""
-        ...
-
-    def quotes(self, query: str, passages: Sequence[Passage]) -> Sequence[Quote]:
-        """The parts of these passages that answer the query, best first; empty if nothing answers it."""
-        ...
-
-
-@dataclass(slots=True)
-class TurnContext:
-    """What a tool may use and change: the typed dependencies of one turn."""
-
-    caller: Caller
-    thread_id: str
-    knowledge: SearchesKnowledge
-    max_passages: int
-    generate_item_id: GenerateItemId
-    emit: Callable[[ThreadStreamEvent], None]
-    passages: Passages = field(default_factory=Passages)
-    searches: int = 0
-
-
 async def search_knowledge(turn: TurnContext, query: str) -> str:
     """Search for the caller's tenant; the numbered passages as JSON for the model to read."""
     query = " ".join(query.split())[:MAX_QUERY_CHARACTERS]
@@ -79,7 +35,13 @@ async def search_knowledge(turn: TurnContext, query: str) -> str:
     turn.searches += 1
     shown = query if len(query) <= _SHOWN_QUERY_CHARACTERS else query[: _SHOWN_QUERY_CHARACTERS - 1] + "…"
     turn.emit(ProgressUpdateEvent(icon="search", text=f"Searching for “{shown}”…"))
-    found = turn.passages.add(await turn.knowledge.search(turn.caller.tenant_id, query, limit=turn.max_passages))
+    limit = turn.turn.config.knowledge.max_passages
+    with turn.turn.trace.span("retrieval", SEARCH_TOOL_NAME, query=query) as span:
+        found = turn.passages.add(await turn.knowledge.search(turn.caller.tenant_id, query, limit=limit))
+        span.data["passages"] = [
+            {"chunk_id": passage.chunk_id, "title": passage.title, "score": round(passage.score, 4)}
+            for _, passage in found
+        ]
     if not found:
         return _answer("Nothing in the documents matches. Try other words once, or say that you do not know.", [])
     turn.emit(ThreadItemDoneEvent(item=_memory(turn, query, [passage for _, passage in found])))
@@ -115,7 +77,7 @@ def remembered_chunks(item: HiddenContextItem) -> tuple[str, list[str]] | None:
 
 def _memory(turn: TurnContext, query: str, found: Sequence[Passage]) -> HiddenContextItem:
     return HiddenContextItem(
-        id=turn.generate_item_id("hidden_context"),
+        id=turn.turn.generate_item_id("hidden_context"),
         thread_id=turn.thread_id,
         created_at=clock.now(),
         content={

@@ -1,0 +1,10 @@
+"""Attachments: what was uploaded, where its bytes lie, and until when."""
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""

@@ -1,0 +1,10 @@
+"""Generations of the index, and embeddings."""
+
+revision = "0016"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""

@@ -1,0 +1,65 @@
+"""The turn that tools work in: what they may use, and what they leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from chatkit.types import ThreadStreamEvent
+
+from stonechat.assistant.passages import Passages
+from stonechat.assistant.turn import Turn
+from stonechat.identity.caller import Caller
+from stonechat.knowledge.search import Passage
+
+
+class Quote(Protocol):
+    """A part of a passage that answers a question."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def passage(self) -> Passage: ...
+
+
+class SearchesKnowledge(Protocol):
+    """The knowledge room, as far as an answer needs it."""
+
+    async def search(self, tenant_id: UUID, query: str, *, limit: int) -> Sequence[Passage]:
+        """The best passages for the query, best first."""
+        ...
+
+    async def recall(self, tenant_id: UUID, chunk_ids: Sequence[str]) -> Sequence[Passage]:
+        """The passages with these ids that are still there, in this order."""
+        ...
+
+    def quotes(self, query: str, passages: Sequence[Passage]) -> Sequence[Quote]:
+        """The parts of these passages that answer the query, best first; empty if nothing answers it."""
+        ...
+
+
+@dataclass(slots=True)
+class TurnContext:
+    """What a tool may use and change: the typed dependencies of one turn."""
+
+    turn: Turn
+    knowledge: SearchesKnowledge
+    emit: Callable[[ThreadStreamEvent], None]
+    """Puts an event into the answer's stream, after the text that was written so far."""
+    passages: Passages = field(default_factory=Passages)
+    searches: int = 0
+    ended: bool = False
+    """Set by a tool after which the model has nothing to say: the turn waits for the visitor, or for a person."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks, and of which tenant."""
+        return self.turn.caller
+
+    @property
+    def thread_id(self) -> str:
+        """The conversation."""
+        return self.turn.thread.id
