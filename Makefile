@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 STATIC := platform/stonechat/embed/static
 ARGS ?=
+# Processes that run the tests, a file each at a time; `make WORKERS=0 test` runs them in one, as a debugger needs.
+WORKERS ?= auto
 
 # uv installs in seconds; should it not reach an index that only pip is configured for, pip does the same work slowly.
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -52,7 +54,7 @@ test: test-widget test-python ## Install what is missing, run every test (ARGS="
 
 .PHONY: test-python
 test-python: $(VENV)/.dev browser
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: test-widget
 test-widget: widget/node_modules/.package-lock.json
