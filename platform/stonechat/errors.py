@@ -16,7 +16,7 @@
         DocumentUnreadable        DocumentEmpty, DocumentEncrypted, DocumentWithoutText, DocumentTooDemanding
       TooManyRequests       429   RateLimited, TooManyConcurrent, TooManyAttempts
       Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed,
-                              AnswerTooLong
+                              AnswerTooLong, ProviderResting
       SecretUnreadable      500
 
 An error names a fact, carries an HTTP status and a stable `code` (the machine's word, listed in docs/errors.md), and says
@@ -250,6 +250,10 @@ class EmbeddedPostgresFailed(Unavailable):
 
 class AnswerTooLong(Unavailable):
     code, title = "answer_too_long", "The answer grew too long and was cut off"
+
+
+class ProviderResting(Unavailable):
+    code, title = "provider_resting", "This model provider failed several times and is left alone for a while"
 
 
 class SecretUnreadable(StonechatError):
