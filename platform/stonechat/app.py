@@ -23,6 +23,7 @@ from stonechat.api import (
     knowledge,
     limits,
     model_providers,
+    secrets,
     sessions,
 )
 from stonechat.api.cors import VisitorCors
@@ -151,7 +152,17 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     for router in (embed.assets_router, embed.router, sessions.router):
         app.include_router(router)
     management = APIRouter(prefix="/api/v1")
-    for room in (agents, domain_keys, knowledge, conversations, identity_keys, limits, api_keys, model_providers):
+    for room in (
+        agents,
+        domain_keys,
+        knowledge,
+        conversations,
+        identity_keys,
+        limits,
+        api_keys,
+        model_providers,
+        secrets,
+    ):
         management.include_router(room.router)
     management.include_router(sessions.preview_router)
     app.include_router(management)

@@ -163,6 +163,8 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
         "source_id": (await post("/knowledge/sources", {"type": "text", "name": word, "text": f"About {word}."}))["id"],
         "document_id": await _document(api, word),
     }
+    secret = await api.put("/secrets", json={"name": word, "value": f"the {word} is a lie"})
+    side.ids["secret_id"] = secret.json()["id"]
     found = await post("/knowledge/search", {"query": word})
     side.chunks = [result["chunk_id"] for result in found["results"]]
     assert side.chunks, "the tenant finds its own document"
