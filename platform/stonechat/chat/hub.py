@@ -144,7 +144,8 @@ class RunHub:
     # Writing down
 
     async def _finish(self, run: Run, status: str) -> None:
-        run.thread.title = run.thread.title or run.default_title
+        if not run.thread.title:
+            run.propose_title(run.default_title)
         try:
             run.publish_thread_if_changed()
             if run.checkpointing is not None:
@@ -192,6 +193,8 @@ class RunHub:
                     last_seq=len(run.frames),
                     payload=payload or None,
                     thread=run.thread if run.thread_changed else None,
+                    keep_status=not run.status_changed,
+                    propose_title=run.title_is_proposed,
                     usage=entries,
                 )
             except asyncpg.UniqueViolationError:

@@ -13,6 +13,7 @@ import asyncpg
 from chatkit.types import ThreadItem, ThreadMetadata
 
 from stonechat.chat.codec import aware, item_json, parse_item, status_json, thread_metadata, without_nul
+from stonechat.chat.models import Handling
 from stonechat.db.session import Database
 from stonechat.errors import AgentNotPublished, NotFound, ThreadLocked
 from stonechat.usage.ledger import LedgerEntry
@@ -20,10 +21,10 @@ from stonechat.usage.ledger import LedgerEntry
 LEASE_SECONDS = 5.0
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 
-_BEGIN = "select * from chat_begin_run($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
+_BEGIN = "select * from chat_begin_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
 _WRITE = "select chat_write_items($1,$2,$3,$4,$5,$6,$7,$8,$9)"
 _CHECKPOINT = "select * from chat_checkpoint_runs($1,$2,$3,$4,$5,$6,$7)"
-_FINISH = "select chat_finish_run($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)"
+_FINISH = "select chat_finish_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)"
 
 
 class RunKey(NamedTuple):
@@ -58,6 +59,7 @@ class Begun:
     thread: ThreadMetadata
     history: list[ThreadItem]
     """The newest items before the turn, oldest first, hidden ones included."""
+    handling: Handling = "open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,9 @@ async def begin(
     match row["outcome"]:
         case "ok":
             thread = new_thread or _thread(key.thread_id, row)
-            return Begun(row["agent_version"], thread, [parse_item(data) for data in row["history"] or ()])
+            return Begun(
+                row["agent_version"], thread, [parse_item(data) for data in row["history"] or ()], row["handling"]
+            )
         case "busy" | "expired" as held:
             return Held(row["running_run"], held == "expired")
         case "no_thread":
@@ -172,9 +176,14 @@ async def finish(
     last_seq: int = 0,
     payload: bytes | None = None,
     thread: ThreadMetadata | None = None,
+    keep_status: bool = False,
+    propose_title: bool = False,
     usage: Sequence[LedgerEntry] = (),
 ) -> bool:
-    """End a run and free its thread. `thread` only if it changed. False, with nothing written, if it was not running."""
+    """End a run and free its thread. `thread` only if it changed. False, with nothing written, if it was not running.
+
+    `keep_status` leaves the thread's status as it is by now; `propose_title` sets the title only if there is none by now.
+    """
     columns: tuple[Any, ...] = (None, None, None, None)
     if thread is not None:
         columns = (
@@ -185,6 +194,8 @@ async def finish(
         )
     done: bool = await (await database.hot()).fetchval(
         _FINISH,
+        keep_status,
+        propose_title,
         *_scope(key),
         key.run_id,
         status,

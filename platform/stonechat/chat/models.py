@@ -7,13 +7,16 @@ NUL characters and properties unknown to this version included.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import BigInteger, ColumnElement, ForeignKeyConstraint, Identity, Index, Text, cast, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
 from stonechat.db.tenancy import TenantRow
+
+Handling = Literal["open", "waiting_for_person", "with_person", "resolved"]
+"""Who answers a conversation: the assistant while it is `open` or `resolved`, nobody yet, or a person."""
 
 
 class JsonText(UserDefinedType[str]):
@@ -38,6 +41,13 @@ class Thread(TenantRow):
         ),
         Index("threads_user_idx", "tenant_id", "user_id", text("seq desc")),
         Index("threads_seq_idx", "tenant_id", text("seq desc")),
+        Index(
+            "threads_handling_idx",
+            "tenant_id",
+            "handling",
+            text("seq desc"),
+            postgresql_where=text("handling <> 'open'"),
+        ),
     )
 
     thread_id: Mapped[str] = mapped_column(primary_key=True)
@@ -48,7 +58,14 @@ class Thread(TenantRow):
     status: Mapped[str] = mapped_column(JsonText, server_default=text("""'{"type": "active"}'"""))
     metadata_json: Mapped[str] = mapped_column("metadata", JsonText, server_default=text("'{}'"))
     allowed_image_domains: Mapped[list[str] | None]
+    handling: Mapped[Handling] = mapped_column(Text(), server_default="open")
+    """Who answers: see `chat/hand_over.py`."""
+    handled_by: Mapped[str | None]
+    """The person or API key that took the conversation over last."""
+    handling_since: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    created_at_naive: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Saved as a naive local time, as the SDK makes them, and given back as one."""
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -72,6 +89,8 @@ class ThreadItem(TenantRow):
     data: Mapped[str] = mapped_column(JsonText)
     run_id: Mapped[str | None]
     """The run that wrote the item; None for what the visitor wrote."""
+    written_by: Mapped[str | None]
+    """The person or API key that wrote the item; None for visitors and assistants. No client is told."""
     created_at: Mapped[datetime]
 
 

@@ -45,7 +45,7 @@ async def resume(hub: RunHub, caller: Caller, *, run_id: str, last_event_id: str
     (`thread.item.replaced`), so that it never shows a gap.
     """
     run = hub.get(run_id)
-    if run is not None and (run.key.tenant_id, run.key.user_id) != (caller.tenant_id, caller.user_id):
+    if run is not None and not _is_of(run, caller):
         run = None
     elif run is not None:
         return tail(run, after=min(_number(last_event_id, run_id), len(run.frames)))
@@ -56,7 +56,7 @@ async def resume(hub: RunHub, caller: Caller, *, run_id: str, last_event_id: str
 async def cancel_run(hub: RunHub, caller: Caller, *, run_id: str) -> None:
     """Stop the caller's own run, wherever it goes on. Raises `NotFound`; stopping what is over changes nothing."""
     run = hub.get(run_id)
-    if run is not None and (run.key.tenant_id, run.key.user_id) == (caller.tenant_id, caller.user_id):
+    if run is not None and _is_of(run, caller):
         run.stop("cancelled")
         return
     await _load(hub.database, caller, run_id)
@@ -68,6 +68,11 @@ async def cancel_run(hub: RunHub, caller: Caller, *, run_id: str) -> None:
             .where(row.status == "running")
             .values(cancel_requested=True)
         )
+
+
+def _is_of(run: Run, caller: Caller) -> bool:
+    mine = (caller.tenant_id, caller.user_id, caller.agent_id)
+    return (run.key.tenant_id, run.key.user_id, run.agent_id) == mine
 
 
 def _number(last_event_id: str, run_id: str) -> int:
@@ -83,7 +88,10 @@ async def _load(database: Database, caller: Caller, run_id: str) -> models.RunRo
         async with database.tenant(caller.tenant_id, user_id=caller.user_id) as session:
             found: models.RunRow | None = await session.scalar(
                 select(row).where(
-                    row.tenant_id == caller.tenant_id, row.user_id == caller.user_id, row.run_id == run_id
+                    row.tenant_id == caller.tenant_id,
+                    row.user_id == caller.user_id,
+                    row.agent_id == caller.agent_id,
+                    row.run_id == run_id,
                 )
             )
         if found is not None:

@@ -106,6 +106,9 @@ class Run:
         self._waiters: list[asyncio.Future[None]] = []
         self._thread_state = self._describe_thread()
         self.thread_changed = False
+        self._first_title, self._first_status = thread.title, thread.status.model_copy()
+        self.title_is_proposed = False
+        """Whether the title is only what the thread is called until somebody names it."""
 
     # What happens
 
@@ -182,10 +185,11 @@ class Run:
     # The thread, which the assistant may change on the way
 
     def _describe_thread(self) -> tuple[object, ...]:
-        thread = self.thread
+        thread, status = self.thread, self.thread.status
         metadata = json.dumps(thread.metadata, default=str) if thread.metadata else ""
         domains = tuple(thread.allowed_image_domains or ())
-        return thread.title, thread.status.type, getattr(thread.status, "reason", None), domains, metadata
+        reason = None if status.type == "active" else status.reason
+        return thread.title, status.type, reason, domains, metadata
 
     def publish_thread_if_changed(self) -> None:
         """Tell clients, and remember to store it."""
@@ -193,6 +197,16 @@ class Run:
         if state != self._thread_state:
             self._thread_state, self.thread_changed = state, True
             self.publish(ThreadUpdatedEvent(thread=thread_response(self.thread)))
+
+    @property
+    def status_changed(self) -> bool:
+        """Whether the assistant locked, closed or opened the thread."""
+        return self.thread.status != self._first_status
+
+    def propose_title(self, title: str | None) -> None:
+        """Call the thread so, unless it has a name."""
+        if title and (self.thread.title is None or self.title_is_proposed):
+            self.thread.title, self.title_is_proposed = title, self._first_title is None
 
     # The end
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chatkit.store import NotFoundError, Store, StoreItemType
 from chatkit.types import Attachment, FeedbackKind, Page, ThreadItem, ThreadMetadata
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,10 +31,12 @@ from stonechat.chat.codec import (
     status_json,
     storable_id,
     thread_metadata,
+    whole_text,
     without_nul,
 )
+from stonechat.chat.scoping import own_items, own_thread, threads_of
 from stonechat.db.session import Database
-from stonechat.errors import AlreadyExists
+from stonechat.errors import AlreadyExists, InvalidInput, WrongItem
 from stonechat.identity.caller import Caller
 
 MAX_PAGE = 100
@@ -49,6 +51,7 @@ _PREFIXES: dict[StoreItemType, str] = {
     "attachment": "atc",
     "sdk_hidden_context": "shcx",
 }
+_JUDGED = ("assistant_message", "widget", "workflow", "task", "generated_image", "structured_input")
 _INSUFFICIENT_PRIVILEGE = "42501"
 """What row-level security answers to an upsert over someone else's row."""
 
@@ -79,6 +82,8 @@ class PostgresStore(Store[Context], Generic[Context]):
     @asynccontextmanager
     async def _open(self, context: Context) -> AsyncIterator[tuple[AsyncSession, UUID, str]]:
         tenant_id, user_id = self.scope(context)
+        if "\x00" in user_id or user_id != whole_text(user_id):
+            raise InvalidInput("A user's id is text without NUL and without half of a surrogate pair.")
         async with self.database.tenant(tenant_id, user_id=user_id) as session:
             yield session, tenant_id, user_id
 
@@ -95,7 +100,8 @@ class PostgresStore(Store[Context], Generic[Context]):
     async def load_thread(self, thread_id: str, context: Context) -> ThreadMetadata:
         """A thread's metadata, or `NotFoundError`."""
         async with self._open(context) as (session, tenant_id, user_id):
-            row = await session.scalar(_threads(tenant_id, user_id).where(models.Thread.thread_id == _id(thread_id)))
+            mine = threads_of(tenant_id, user_id, self.agent_of(context))
+            row = await session.scalar(mine.where(models.Thread.thread_id == _id(thread_id)))
         if row is None:
             raise NotFoundError(f"Thread {thread_id} not found")
         return _thread(row)
@@ -108,20 +114,25 @@ class PostgresStore(Store[Context], Generic[Context]):
             "metadata_json": thread.model_dump_json(include={"metadata"})[len('{"metadata":') : -1],
             "allowed_image_domains": thread.allowed_image_domains,
         }
+        agent_id = self.agent_of(context)
         async with self._open(context) as (session, tenant_id, user_id):
             adding = insert(models.Thread).values(
                 tenant_id=tenant_id,
                 thread_id=_id(thread.id),
                 user_id=user_id,
-                agent_id=self.agent_of(context),
+                agent_id=agent_id,
                 created_at=aware(thread.created_at),
+                created_at_naive=thread.created_at.tzinfo is None,
                 **changing,
             )
+            mine = models.Thread.user_id == user_id
+            if agent_id is not None:
+                mine &= models.Thread.agent_id == agent_id
             saving = adding.on_conflict_do_update(
                 index_elements=["tenant_id", "thread_id"],
                 set_={_column(models.Thread, name): value for name, value in changing.items()}
                 | {"updated_at": func.now()},
-                where=models.Thread.user_id == user_id,
+                where=mine,
             ).returning(models.Thread.thread_id)
             await _upsert(session, saving, f"Thread {thread.id} not found")
 
@@ -129,14 +140,10 @@ class PostgresStore(Store[Context], Generic[Context]):
         """The user's threads by age; `after` is a thread's id. An unknown one is `NotFoundError`."""
         limit = _limit(limit)
         async with self._open(context) as (session, tenant_id, user_id):
-            chosen = _threads(tenant_id, user_id)
+            chosen = threads_of(tenant_id, user_id, self.agent_of(context))
             if after:
-                position = select(models.Thread.seq).where(
-                    models.Thread.tenant_id == tenant_id,
-                    models.Thread.user_id == user_id,
-                    models.Thread.thread_id == _id(after),
-                )
-                seq = await session.scalar(position)
+                position = chosen.with_only_columns(models.Thread.seq)
+                seq = await session.scalar(position.where(models.Thread.thread_id == _id(after)))
                 if seq is None:
                     raise NotFoundError(f"Thread {after} not found")
                 chosen = chosen.where(models.Thread.seq > seq if order == "asc" else models.Thread.seq < seq)
@@ -151,7 +158,7 @@ class PostgresStore(Store[Context], Generic[Context]):
         async with self._open(context) as (session, tenant_id, user_id):
             row = models.Thread
             await session.execute(
-                delete(row).where(row.tenant_id == tenant_id, row.user_id == user_id, row.thread_id == _id(thread_id))
+                delete(row).where(*own_thread(tenant_id, user_id, _id(thread_id), self.agent_of(context)))
             )
 
     # Items
@@ -173,7 +180,7 @@ class PostgresStore(Store[Context], Generic[Context]):
     ) -> Page[ThreadItem]:
         row, limit = models.ThreadItem, _limit(limit)
         async with self._open(context) as (session, tenant_id, user_id):
-            mine = (row.tenant_id == tenant_id, row.user_id == user_id, row.thread_id == _id(thread_id))
+            mine = own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context))
             chosen = select(row.item_id, row.data).where(*mine)
             if not hidden:
                 chosen = chosen.where(row.kind.not_in(HIDDEN_KINDS))
@@ -202,7 +209,7 @@ class PostgresStore(Store[Context], Generic[Context]):
     async def _write(self, thread_id: str, item: ThreadItem, context: Context, *, upsert: bool) -> None:
         row = models.ThreadItem
         async with self._open(context) as (session, tenant_id, user_id):
-            await _require_thread(session, tenant_id, user_id, thread_id)
+            await _require_thread(session, tenant_id, user_id, thread_id, self.agent_of(context))
             adding = insert(row).values(
                 tenant_id=tenant_id,
                 thread_id=thread_id,
@@ -225,14 +232,8 @@ class PostgresStore(Store[Context], Generic[Context]):
         """An item, hidden or not, or `NotFoundError`."""
         row = models.ThreadItem
         async with self._open(context) as (session, tenant_id, user_id):
-            data = await session.scalar(
-                select(row.data).where(
-                    row.tenant_id == tenant_id,
-                    row.user_id == user_id,
-                    row.thread_id == _id(thread_id),
-                    row.item_id == _id(item_id),
-                )
-            )
+            mine = own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context))
+            data = await session.scalar(select(row.data).where(*mine, row.item_id == _id(item_id)))
         if data is None:
             raise NotFoundError(f"Item {item_id} not found in thread {thread_id}")
         return parse_item(data)
@@ -241,20 +242,14 @@ class PostgresStore(Store[Context], Generic[Context]):
         """Delete an item. Deleting what is not there changes nothing."""
         row = models.ThreadItem
         async with self._open(context) as (session, tenant_id, user_id):
-            await session.execute(
-                delete(row).where(
-                    row.tenant_id == tenant_id,
-                    row.user_id == user_id,
-                    row.thread_id == _id(thread_id),
-                    row.item_id == _id(item_id),
-                )
-            )
+            mine = own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context))
+            await session.execute(delete(row).where(*mine, row.item_id == _id(item_id)))
 
     async def delete_items_after(self, thread_id: str, item_id: str, context: Context) -> None:
         """Delete everything that follows an item, to answer it again. `NotFoundError` if there is no such item."""
         row = models.ThreadItem
         async with self._open(context) as (session, tenant_id, user_id):
-            mine = (row.tenant_id == tenant_id, row.user_id == user_id, row.thread_id == _id(thread_id))
+            mine = own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context))
             seq = await session.scalar(select(row.seq).where(*mine, row.item_id == _id(item_id)))
             if seq is None:
                 raise NotFoundError(f"Item {item_id} not found in thread {thread_id}")
@@ -263,24 +258,28 @@ class PostgresStore(Store[Context], Generic[Context]):
     async def save_feedback(
         self, thread_id: str, item_ids: Sequence[str], kind: FeedbackKind, context: Context
     ) -> None:
-        """Judge visible items, all or none: one that is missing is `NotFoundError`. The latest judgement counts."""
+        """Judge what the assistant said, all or none; the latest judgement counts.
+
+        One that is missing, or hidden, is `NotFoundError`; the visitor's own words are `WrongItem`.
+        """
         item, run = models.ThreadItem, models.RunRow
         wanted = {_id(each) for each in item_ids}
         async with self._open(context) as (session, tenant_id, user_id):
             found = await session.execute(
-                select(item.item_id, run.agent_version)
+                select(item.item_id, item.kind, run.agent_version)
                 .outerjoin(run, (run.tenant_id == item.tenant_id) & (run.run_id == item.run_id))
                 .where(
-                    item.tenant_id == tenant_id,
-                    item.user_id == user_id,
-                    item.thread_id == _id(thread_id),
+                    *own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context)),
                     item.item_id.in_(wanted),
                     item.kind.not_in(HIDDEN_KINDS),
                 )
             )
-            versions: dict[str, int | None] = {row.item_id: row.agent_version for row in found}
+            rows = found.all()
+            versions: dict[str, int | None] = {row.item_id: row.agent_version for row in rows}
             if not wanted or wanted - versions.keys():
                 raise NotFoundError("One of the items was not found")
+            if any(row.kind not in _JUDGED for row in rows):
+                raise WrongItem("Only what the assistant said can be judged.")
             judged = insert(models.Feedback).values(
                 [
                     {
@@ -355,18 +354,15 @@ def _limit(limit: int) -> int:
     return min(max(limit, 1), MAX_PAGE)
 
 
-def _threads(tenant_id: UUID, user_id: str) -> Select[models.Thread]:
-    return select(models.Thread).where(models.Thread.tenant_id == tenant_id, models.Thread.user_id == user_id)
-
-
 def _thread(row: models.Thread) -> ThreadMetadata:
+    created_at = row.created_at.astimezone().replace(tzinfo=None) if row.created_at_naive else row.created_at
     return thread_metadata(
         row.thread_id,
         title=row.title,
         status=row.status,
         metadata=row.metadata_json,
         domains=row.allowed_image_domains,
-        created_at=row.created_at,
+        created_at=created_at,
     )
 
 
@@ -374,9 +370,11 @@ def _column(model: type[models.Thread], attribute: str) -> Any:
     return model.__table__.c["metadata" if attribute == "metadata_json" else attribute]
 
 
-async def _require_thread(session: AsyncSession, tenant_id: UUID, user_id: str, thread_id: str) -> None:
+async def _require_thread(
+    session: AsyncSession, tenant_id: UUID, user_id: str, thread_id: str, agent_id: str | None
+) -> None:
     row = models.Thread
-    mine = (row.tenant_id == tenant_id, row.user_id == user_id, row.thread_id == _id(thread_id))
+    mine = own_thread(tenant_id, user_id, _id(thread_id), agent_id)
     touching = update(row).where(*mine).values(updated_at=func.now()).returning(row.thread_id)
     if await session.scalar(touching) is None:
         raise NotFoundError(f"Thread {thread_id} not found")
