@@ -142,14 +142,16 @@ def seed_demo() -> None:
     """Load the two demo tenants, their documents and their person."""
     from stonechat.db.session import Database
     from stonechat.demo import seed as demo
-    from stonechat.knowledge.files import open_file_store
+    from stonechat.files import open_files
 
     async def run(settings: Settings) -> demo.Demo:
         assert settings.database_url is not None  # noqa: S101
         database = Database(settings.database_url)
+        files = open_files(settings)
         try:
-            return await demo.seed_demo(settings, database, open_file_store(settings.files_url))
+            return await demo.seed_demo(settings, database, files)
         finally:
+            await files.aclose()
             await database.close()
 
     with _services() as settings:

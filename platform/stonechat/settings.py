@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     qdrant_api_key: SecretStr | None = Field(None, validation_alias="QDRANT_API_KEY")
     redis_url: str | None = Field(None, validation_alias="REDIS_URL")
     configured_files_url: str | None = Field(None, validation_alias="STONECHAT_FILES_URL")
+    s3_access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")
+    s3_secret_access_key: SecretStr | None = Field(None, validation_alias="AWS_SECRET_ACCESS_KEY")
+    s3_session_token: SecretStr | None = Field(None, validation_alias="AWS_SESSION_TOKEN")
+    s3_region: str = Field("us-east-1", validation_alias="AWS_REGION", pattern=r"^[a-z0-9-]{1,40}$")
+    s3_endpoint: str | None = Field(None, validation_alias="STONECHAT_S3_ENDPOINT")
+    """Where an S3-compatible store answers, such as `https://storage.example.com`; without it, Amazon's own in the region."""
     configured_ip_requests_per_minute: int | None = Field(
         None, ge=1, validation_alias="STONECHAT_IP_REQUESTS_PER_MINUTE"
     )
@@ -88,9 +94,9 @@ class Settings(BaseSettings):
 
     @field_validator("configured_files_url")
     @classmethod
-    def _is_a_folder(cls, url: str | None) -> str | None:
-        if url is not None and "://" in url and not url.startswith("file://"):
-            raise ValueError("only folders are supported so far, for example one on a shared volume")
+    def _is_a_place_for_files(cls, url: str | None) -> str | None:
+        if url is not None and "://" in url and not url.startswith(("file://", "s3://")):
+            raise ValueError("this is a folder or s3://bucket/prefix")
         return url
 
     @model_validator(mode="after")

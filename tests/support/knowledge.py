@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from stonechat.accounts.actor import Actor, system
 from stonechat.db.session import Database
+from stonechat.files import FolderStore
 from stonechat.knowledge import service
 from stonechat.knowledge.deps import Knowledge
-from stonechat.knowledge.files import FolderStore
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.models import Document
 from stonechat.knowledge.tasks import job_handlers

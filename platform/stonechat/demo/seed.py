@@ -22,10 +22,10 @@ from stonechat.assistant import agents
 from stonechat.db.session import Database
 from stonechat.demo.tenants import DEMO_TENANTS, DemoTenant
 from stonechat.errors import Forbidden, NotFound, Unavailable
+from stonechat.files import FileStore
 from stonechat.identity import domain_keys
 from stonechat.identity.domain_keys import NewDomainKey
 from stonechat.knowledge import service as knowledge
-from stonechat.knowledge.files import FileStore
 from stonechat.settings import Settings
 
 OWNER_EMAIL = "maud@alderandloom.example"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stonechat.db.session import Database
-from stonechat.knowledge.files import FileStore, open_file_store
+from stonechat.files import FileStore, open_files
 from stonechat.knowledge.index import KnowledgeIndex, open_index
 from stonechat.settings import Settings
 
@@ -19,10 +19,11 @@ class Knowledge:
     files: FileStore
 
     async def close(self) -> None:
-        """Close the index. The database belongs to whoever opened it."""
+        """Close the index and the files. The database belongs to whoever opened it."""
         await self.index.close()
+        await self.files.aclose()
 
 
 def open_knowledge(settings: Settings, database: Database) -> Knowledge:
     """The room as `settings` describe it. Opens no connection and creates no folder yet."""
-    return Knowledge(database, open_index(settings), open_file_store(settings.files_url))
+    return Knowledge(database, open_index(settings), open_files(settings))

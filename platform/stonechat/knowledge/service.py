@@ -16,9 +16,9 @@ from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.errors import DocumentEmpty, InvalidInput, NotFound, PayloadTooLarge
+from stonechat.files import FileStore
 from stonechat.jobs import enqueue
 from stonechat.knowledge.extraction import refuse_unreadable
-from stonechat.knowledge.files import FileStore
 from stonechat.knowledge.media import MediaType, detect
 from stonechat.knowledge.models import Chunk, Document, DocumentStatus
 from stonechat.web.paging import decode_cursor, encode_cursor

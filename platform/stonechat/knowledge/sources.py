@@ -9,7 +9,7 @@ from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.errors import NotFound, SourceTypeNotSupported
-from stonechat.knowledge.files import FileStore
+from stonechat.files import FileStore
 from stonechat.knowledge.media import MediaType
 from stonechat.knowledge.models import Document, Source
 from stonechat.knowledge.schemas import FaqSourceIn, TextSourceIn, WebSourceIn
