@@ -45,6 +45,24 @@ def test_a_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
         tokens.verify(token)
 
 
+def test_a_token_that_was_found_good_is_remembered_for_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stonechat.identity.tokens.MAX_REMEMBERED", 2)
+    tokens = session_tokens()
+    minted = [tokens.mint(Caller(uuid4(), f"usr_{number}", "agt_1"))[0] for number in range(5)]
+    for token in minted * 2:
+        tokens.verify(token)
+        head, claims, signature = token.split(".")
+        other = minted[0] if token != minted[0] else minted[1]
+        for forged in (
+            f"{head}.{other.split('.')[1]}.{signature}",
+            f"{head}.{claims}.{other.split('.')[2]}",
+            token[:-4],
+        ):
+            with pytest.raises(InvalidSession):
+                tokens.verify(forged)
+    assert len(tokens._verified) == 2
+
+
 def test_keys_rotate() -> None:
     old = session_tokens(Keyring(["the old platform key, of forty bytes abcd"]))
     both = session_tokens(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from stonechat import clock
@@ -20,6 +22,7 @@ SESSION_TYP = "stonechat-session+jwt"
 TICKET_TYP = "stonechat-ticket+jwt"
 # We sign and verify with the same clock, or with clocks of one installation.
 _LEEWAY = timedelta(seconds=2)
+MAX_REMEMBERED = 10_000
 _REQUIRED = ("sub", "tid", "agt")
 
 
@@ -66,6 +69,14 @@ class _Signer:
         )
 
 
+class _Verified(NamedTuple):
+    """What a token was found to say. Times in seconds since the epoch."""
+
+    caller: Caller
+    issued: int
+    expires: int
+
+
 class SessionTokens:
     """Mints and verifies session tokens and frame tickets with keys derived from the platform's."""
 
@@ -77,6 +88,7 @@ class SessionTokens:
         self._tickets = _Signer(
             keyring, purpose="frame tickets", issuer=issuer, typ=TICKET_TYP, lifetime=TICKET_LIFETIME
         )
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     def mint(self, caller: Caller) -> tuple[str, datetime]:
         """A session token for the caller, and when it expires."""
@@ -92,10 +104,19 @@ class SessionTokens:
         return self._sessions.sign(claims)
 
     def verify(self, token: str) -> Caller:
-        """The caller that a session token stands for; raises `InvalidSession`."""
+        """The caller that a session token stands for; raises `InvalidSession`.
+
+        A token that was found good stays good until it expires, so it is looked at closely once; the memory holds
+        fingerprints, no tokens.
+        """
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        now = clock.now().timestamp()
+        known = self._verified.get(digest)
+        if known is not None and known.issued - _LEEWAY.total_seconds() <= now < known.expires:
+            return known.caller
         try:
             claims = self._sessions.verify(token, required=_REQUIRED)
-            return Caller(
+            caller = Caller(
                 tenant_id=UUID(hex=claims["tid"]),
                 user_id=claims["sub"],
                 agent_id=claims["agt"],
@@ -106,6 +127,10 @@ class SessionTokens:
             )
         except (TokenRefused, ValueError, AttributeError, TypeError):
             raise InvalidSession("Open a new session and try again.") from None
+        self._verified[digest] = _Verified(caller, claims["iat"], claims["exp"])
+        while len(self._verified) > MAX_REMEMBERED:
+            self._verified.popitem(last=False)
+        return caller
 
     def mint_ticket(self, public_key: str, *, parent: str | None = None) -> str:
         """A frame ticket for a domain key."""

@@ -49,6 +49,12 @@ class _Store:
     def __init__(self, limiter: SlidingWindowCounterRateLimiter, slots: Slots) -> None:
         self.limiter, self.slots = limiter, slots
 
+    async def hit(self, name: str, quota: int, *key: str) -> LimitState | None:
+        """Count one; the limit's state if it was used up already."""
+        if await self.limiter.hit(_per_minute(quota), name, *key):
+            return None
+        return await self.state(name, quota, *key)
+
     async def state(self, name: str, quota: int, *key: str) -> LimitState:
         """What is left of a limit."""
         storage = self.limiter.storage
@@ -97,10 +103,19 @@ class Limiter:
         rules = await self.rules.rules_of(caller.tenant_id)
         tenant, agent, user = caller.tenant_id.hex, caller.agent_id, caller.user_id
         quota = rules.visitor.messages_per_minute
-        await self._hit("visitor", quota, tenant, user)
-        await self._hit("agent", rules.agent.messages_per_minute, tenant, agent)
-        await self._hit("tenant", rules.tenant.messages_per_minute, tenant)
-        return await self._with_store(lambda store: store.state("visitor", quota, tenant, user))
+        hits = (
+            ("visitor", quota, tenant, user),
+            ("agent", rules.agent.messages_per_minute, tenant, agent),
+            ("tenant", rules.tenant.messages_per_minute, tenant),
+        )
+
+        async def count(store: _Store) -> LimitState:
+            for hit in hits:
+                if (refused := await store.hit(*hit)) is not None:
+                    raise limited(refused)
+            return await store.state("visitor", quota, tenant, user)
+
+        return await self._with_store(count)
 
     async def check_address(self, address: ClientAddress) -> None:
         """Count one request of an address; raises `RateLimited`."""
@@ -136,14 +151,7 @@ class Limiter:
             await self._redis.aclose()
 
     async def _hit(self, name: str, quota: int, *key: str) -> None:
-        item = _per_minute(quota)
-
-        async def count(store: _Store) -> LimitState | None:
-            if await store.limiter.hit(item, name, *key):
-                return None
-            return await store.state(name, quota, *key)
-
-        refused = await self._with_store(count)
+        refused = await self._with_store(lambda store: store.hit(name, quota, *key))
         if refused is not None:
             raise limited(refused)
 
@@ -175,6 +183,7 @@ def is_exempt(address: ClientAddress, settings: Settings) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
 def address_key(address: ClientAddress) -> str:
     """What one subscriber is counted by: an IPv4 address, or the /64 that an IPv6 host may roam in."""
     try:

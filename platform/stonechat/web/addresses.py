@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from starlette.requests import HTTPConnection
@@ -37,7 +38,7 @@ def resolve(scope: Scope, trusted: Sequence[Network]) -> tuple[ClientAddress, st
     untrusted address is the client, and what stands left of it could be anyone's invention.
     """
     scheme: str = scope.get("scheme", "http")
-    peer = _parse(scope["client"][0]) if scope.get("client") else None
+    peer = _parse_peer(scope["client"][0]) if scope.get("client") else None
     if peer is None:
         return UNKNOWN, scheme
     if not trusted or not _within(peer, trusted):
@@ -75,6 +76,12 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+@lru_cache(maxsize=4096)
+def _parse_peer(text: str) -> IPv4Address | IPv6Address | None:
+    """The same for peers only: `resolve` tells the peer from what was forwarded by its identity."""
+    return _parse(text)
 
 
 def _within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
