@@ -34,7 +34,7 @@ from stonechat.assistant.turn import TurnUsage
 from stonechat.chat.codec import aware, is_hidden, item_json
 from stonechat.chat.events import EventEncoder, wire_json
 from stonechat.chat.journal import ItemChange, RunKey, changed
-from stonechat.chat.pending import PendingMessage
+from stonechat.chat.pending import Pending, pending_of
 from stonechat.errors import AnswerTooLong
 
 MAX_EVENTS = 50_000
@@ -101,7 +101,7 @@ class Run:
         self.finishing = False
         self.finished = False
         self._encoder = EventEncoder(key.run_id)
-        self._pending: dict[str, PendingMessage] = {}
+        self._pending: dict[str, Pending] = {}
         self._hidden: set[str] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._thread_state = self._describe_thread()
@@ -148,8 +148,7 @@ class Run:
         hidden = is_hidden(item)
         wire = "" if hidden else wire_json(item)
         if event_type == "thread.item.added":
-            if isinstance(item, AssistantMessageItem):
-                self._pending[item.id] = PendingMessage(item)
+            self._pending[item.id] = pending_of(item)
         else:
             self._pending.pop(item.id, None)
             verb = "add" if event_type == "thread.item.done" else "save"
@@ -220,10 +219,10 @@ class Run:
         return True
 
     def keep_partial(self) -> None:
-        """Turn every message that was being written into an item, as far as it got."""
+        """Turn everything that was being written into items, as far as it got."""
         pending, self._pending = list(self._pending.values()), {}
-        for message in pending:
-            if (item := message.so_far()) is not None:
+        for unfinished in pending:
+            if (item := unfinished.so_far()) is not None:
                 self._apply_item("thread.item.done", item)
 
     def note_cancelled(self) -> None:

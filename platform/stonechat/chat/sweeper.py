@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from chatkit.types import (
-    AssistantMessageItem,
     ThreadItem,
     ThreadItemAddedEvent,
     ThreadItemDoneEvent,
@@ -16,7 +16,10 @@ from chatkit.types import (
     ThreadItemReplacedEvent,
     ThreadItemUpdatedEvent,
     ThreadStreamEvent,
+    WidgetComponentUpdated,
+    WidgetRootUpdated,
 )
+from chatkit.widgets import DynamicWidgetComponent, DynamicWidgetRoot
 from pydantic import TypeAdapter
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,8 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
 from stonechat.chat import events, models
-from stonechat.chat.codec import aware, item_json
-from stonechat.chat.pending import PendingMessage
+from stonechat.chat.codec import aware, item_json, parse_item
+from stonechat.chat.pending import Pending, pending_of
 from stonechat.db.session import Database
 
 SWEEP_RUNS = 200
@@ -100,26 +103,40 @@ async def stored_batches(session: AsyncSession, tenant_id: UUID, *, run_id: str,
 
 
 async def _unfinished_items(session: AsyncSession, tenant_id: UUID, run: models.RunRow) -> list[ThreadItem]:
-    """Messages that were being written, as far as the stored events go, and items that were done but not yet stored."""
-    pending: dict[str, PendingMessage] = {}
+    """Items that were being written, as far as the stored events go, and those that were done but not yet stored."""
+    pending: dict[str, Pending] = {}
     done: dict[str, ThreadItem] = {}
     seen = 0
     for first_seq, last_seq, payload in await stored_batches(session, tenant_id, run_id=run.run_id, after=0):
         for frame in events.frames_after(payload, first_seq=first_seq, after=seen):
-            _replay(_events.validate_python(events.event_data(frame)), pending, done)
+            _replay(_event(events.event_data(frame)), pending, done)
         seen = max(seen, last_seq)
-    partial = [message.so_far() for message in pending.values()]
+    partial = [unfinished.so_far() for unfinished in pending.values()]
     return [*done.values(), *(item for item in partial if item is not None)]
 
 
-def _replay(event: ThreadStreamEvent, pending: dict[str, PendingMessage], done: dict[str, ThreadItem]) -> None:
+def _event(data: dict[str, Any]) -> ThreadStreamEvent:
+    """The event, with whatever a widget in it has that this version does not know."""
+    event = _events.validate_python(data)
+    match event:
+        case ThreadItemAddedEvent() | ThreadItemDoneEvent() | ThreadItemReplacedEvent():
+            event.item = parse_item(json.dumps(data["item"]))
+        case ThreadItemUpdatedEvent(update=WidgetRootUpdated() as update):
+            update.widget = DynamicWidgetRoot.model_validate(data["update"]["widget"])
+        case ThreadItemUpdatedEvent(update=WidgetComponentUpdated() as update):
+            update.component = DynamicWidgetComponent.model_validate(data["update"]["component"])
+        case _:
+            pass
+    return event
+
+
+def _replay(event: ThreadStreamEvent, pending: dict[str, Pending], done: dict[str, ThreadItem]) -> None:
     match event:
         case ThreadItemAddedEvent(item=item):
-            if isinstance(item, AssistantMessageItem):
-                pending[item.id] = PendingMessage(item)
+            pending[item.id] = pending_of(item)
         case ThreadItemUpdatedEvent():
-            if (message := pending.get(event.item_id)) is not None:
-                message.update(event.update)
+            if (unfinished := pending.get(event.item_id)) is not None:
+                unfinished.update(event.update)
         case ThreadItemDoneEvent(item=item) | ThreadItemReplacedEvent(item=item):
             pending.pop(item.id, None)
             if item.type != "user_message":  # stored before the run began
