@@ -1,4 +1,6 @@
-"""What is known of model providers."""
+"""Which kind of host a model provider is."""
+
+from alembic import op
 
 revision = "0014"
 down_revision = "0013"
@@ -7,4 +9,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.execute("set local lock_timeout = '5s'")
+    op.execute("""
+        alter table model_providers
+            add column preset text check (preset ~ '^[a-z0-9-]{1,40}$')""")

@@ -90,8 +90,8 @@ async def test_a_tenants_host_learns_nothing_of_the_operators(
         await add_provider(database, tenant_id, name="openai", kind=kind, base_url=address)
         async with providers.model(tenant_id, "openai/large") as resolved:
             assert [event.type for event in await events_of(resolved.model)][-1] == "response.completed"
+        async with providers.client(tenant_id, "openai") as client:
             # The SDK makes copies of clients, which read the environment once more.
-            client: Any = getattr(resolved.model, "_inner", resolved.model)._client
             copied = client.with_options(max_retries=0)
             assert (copied.organization, copied.project, copied.admin_api_key) == (None, None, None)
     [request] = fake.requests
@@ -118,7 +118,12 @@ async def test_the_platforms_key_serves_openai_only_and_only_if_the_operator_set
             other = await make_tenant()
             async with providers.model(other, "openai/gpt") as resolved:
                 await events_of(resolved.model)
-            assert len(providers) == 1
+            assert len(providers) == 2, (
+                "one tenant's connections are nobody else's, even where the key is the platform's"
+            )
+            with pytest.raises(ModelUnknown):
+                async with providers.client(tenant_id, "openai"):
+                    pass
     assert [request.headers["authorization"] for request in fake.requests] == ["bearer sk-platform"] * 2
 
 

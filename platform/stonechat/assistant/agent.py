@@ -30,24 +30,23 @@ from chatkit.types import HiddenContextItem, ThreadStreamEvent
 
 from stonechat.assistant.answer import AnswerWriter
 from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.extractive import ExtractiveModel
 from stonechat.assistant.failures import as_failure
 from stonechat.assistant.history import to_model_input
-from stonechat.assistant.scripted import ScriptedModel
+from stonechat.assistant.models_of_turn import ModelsOfTurn, model_of
+from stonechat.assistant.reasoning import ThoughtWriter
 from stonechat.assistant.tools.context import SearchesKnowledge, TurnContext
 from stonechat.assistant.tools.opening import open_tools
 from stonechat.assistant.tools.search import passages_as_data, remembered_chunks
 from stonechat.assistant.turn import Turn
 from stonechat.assistant.turn_model import TurnModel
 from stonechat.errors import ModelUnknown, UpstreamFailed
-from stonechat.providers.provider import ModelProviders, ResolvedModel
+from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
 
 MAX_STEPS = 6
 """Times the model is asked in one turn, tools included."""
 MAX_AGENTS = 2000
 MAX_RECALLED = 10
-BUILT_IN_PROVIDER = "built-in"
 
 _logger = logging.getLogger(__name__)
 
@@ -71,7 +70,6 @@ class _NoProvider(ModelProvider):
 
 
 _NO_PROVIDER = _NoProvider()
-_SCRIPTED = ScriptedModel()
 
 
 class Assistant:
@@ -95,9 +93,13 @@ class Assistant:
             emit=events.put,
             resolve=context.passages.source if config.knowledge.enabled else None,
         )
+        thoughts = None
+        if config.reasoning.show:
+            thoughts = ThoughtWriter(turn.thread.id, generate_item_id=turn.generate_item_id, emit=events.put)
         try:
             async with AsyncExitStack() as stack:
-                resolved = await self._resolve(stack, context)
+                models = ModelsOfTurn(context, stack, providers=self._providers, settings=self._settings)
+                await models.current()
                 recalled = await self._recall(context)
                 agent = self._agent(config)
                 if tools := await stack.enter_async_context(open_tools(context)):
@@ -108,12 +110,7 @@ class Assistant:
                     context=context,
                     max_turns=MAX_STEPS,
                     run_config=RunConfig(
-                        model=TurnModel(
-                            resolved,
-                            writer=writer,
-                            usage=turn.usage.of(resolved.provider, resolved.name),
-                            limits=None if resolved.provider == BUILT_IN_PROVIDER else self._providers.limits,
-                        ),
+                        model=TurnModel(models, turn=turn, writer=writer, thoughts=thoughts),
                         model_provider=_NO_PROVIDER,
                         tracing_disabled=True,
                     ),
@@ -124,6 +121,8 @@ class Assistant:
                     while events.waiting:
                         yield events.waiting.popleft()
                 await _settle(result)
+                if thoughts is not None:
+                    thoughts.finish()
                 writer.finish()
                 while events.waiting:
                     yield events.waiting.popleft()
@@ -132,6 +131,8 @@ class Assistant:
                         "The model gave an empty answer. Please try again.", reason="empty", allow_retry=True
                     )
         except Exception as error:
+            if thoughts is not None:
+                thoughts.finish()
             writer.finish()
             while events.waiting:
                 yield events.waiting.popleft()
@@ -161,22 +162,10 @@ class Assistant:
             self._agents.popitem(last=False)
         return agent
 
-    async def _resolve(self, stack: AsyncExitStack, context: TurnContext) -> ResolvedModel:
-        config = context.turn.config
-        if config.model == "extractive":
-            return ResolvedModel(
-                BUILT_IN_PROVIDER, "extractive", ExtractiveModel(context.passages, quotes=self._knowledge.quotes)
-            )
-        if config.model == "scripted":
-            if self._settings.is_production:
-                raise ModelUnknown("The model “scripted” is for load tests and is refused in production.")
-            return ResolvedModel(BUILT_IN_PROVIDER, "scripted", _SCRIPTED)
-        return await stack.enter_async_context(self._providers.model(context.caller.tenant_id, config.model))
-
     async def _recall(self, context: TurnContext) -> dict[str, str]:
         """The newest remembered search, shown again, so that “and what does that cost?” still has its passages."""
         config = context.turn.config
-        if not config.knowledge.enabled or "/" not in config.model:
+        if not config.knowledge.enabled or "/" not in model_of(context.turn):
             return {}
         for item in reversed(context.turn.history):
             if isinstance(item, HiddenContextItem) and (remembered := remembered_chunks(item)):

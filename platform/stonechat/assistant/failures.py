@@ -6,6 +6,7 @@ Visitors cannot mend a wrong key, so they are not told of it; `reason` and the l
 from __future__ import annotations
 
 import json
+import re
 
 import httpx2
 import openai
@@ -19,6 +20,7 @@ from stonechat.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
+from stonechat.providers.retries import ReportedFailure, StreamBroken, judge
 
 _BUSY = "The assistant is very busy right now. Please try again in a moment."
 _LATE = "The answer took too long. Please try again."
@@ -26,6 +28,8 @@ _BROKEN_OFF = "The answer broke off. Please try again."
 _NOT_SET_UP = "The assistant cannot answer right now because of how it is set up. Its owner can see why."
 _REFUSED = "The assistant could not take this message. Try to put it differently."
 _MAX_CAUSES = 10
+# Gemini answers a wrong key with 400.
+_KEY_REFUSED = re.compile(r"api.?key.{0,20}(not valid|invalid)|invalid.{0,10}api.?key", re.IGNORECASE)
 
 
 def as_failure(error: BaseException, *, begun: bool) -> StonechatError | None:
@@ -55,7 +59,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:  # noqa: PLR0911  one line a fact
+def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:  # noqa: C901, PLR0911, PLR0912  one case a fact
     match error:
         case openai.APITimeoutError() | TimeoutError() | httpx2.TimeoutException():
             return UpstreamTimedOut(_LATE, reason="timed_out", allow_retry=True)
@@ -70,6 +74,8 @@ def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:
                 reason="quota_exhausted" if exhausted else "rate_limited",
                 allow_retry=not exhausted,
             )
+        case openai.BadRequestError() if _KEY_REFUSED.search(str(error.body)[:2000]):
+            return UpstreamFailed(_NOT_SET_UP, reason="key_refused", allow_retry=False)
         case openai.BadRequestError() | openai.UnprocessableEntityError():
             return UpstreamFailed(_REFUSED, reason="request_refused", allow_retry=False)
         case openai.APIStatusError():
@@ -78,10 +84,13 @@ def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:
             return UpstreamFailed(
                 _BUSY if broken else _NOT_SET_UP, reason=f"status_{error.status_code}", allow_retry=broken
             )
-        case openai.APIConnectionError() if begun:
+        case openai.APIConnectionError() | StreamBroken() if begun:
             return UpstreamFailed(_BROKEN_OFF, reason="broken_off", allow_retry=True)
-        case openai.APIConnectionError():
+        case openai.APIConnectionError() | StreamBroken():
             return UpstreamFailed(_BUSY, reason="unreachable", allow_retry=True)
+        case ReportedFailure():
+            busy = judge(error).retry and not begun
+            return UpstreamFailed(_BUSY if busy else _BROKEN_OFF, reason="provider_failed", allow_retry=True)
         case openai.APIError() | ModelBehaviorError() | httpx2.HTTPError() | json.JSONDecodeError() | RecursionError():
             return UpstreamFailed(_BROKEN_OFF, reason="bad_answer", allow_retry=True)
         case MaxTurnsExceeded():

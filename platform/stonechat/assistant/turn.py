@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from chatkit.types import ThreadItem, ThreadMetadata, ThreadStreamEvent
 
@@ -29,6 +29,13 @@ class ModelUse:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    unreported: int = 0
+    """How many calls the provider has not told the tokens of: they are under way, were cut off, or it never tells."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether some of the tokens are our own estimate."""
+        return self.unreported > 0
 
 
 @dataclass(slots=True)
@@ -61,6 +68,27 @@ class Turn:
     agent_version: int = 0
     usage: TurnUsage = field(default_factory=TurnUsage)
     trace: Trace = field(default_factory=Trace)
+    hand_over: Callable[[str], Awaitable[None]] | None = None
+    """Asks a person to take the conversation over, for a reason; None where there is nobody to ask."""
+
+
+class RunsTools(Protocol):
+    """`Assistant`, for what visitors do in widgets."""
+
+    async def run_tool(self, turn: Turn, *, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Run an HTTP tool of the turn's agent because the visitor asked for it, and give what it answered, as JSON.
+
+        Raises a `StonechatError` with a sentence for the visitor.
+        """
+        ...
+
+
+class WritesTitles(Protocol):
+    """`Assistant`, for the names of conversations."""
+
+    async def title(self, turn: Turn) -> str | None:
+        """A short name for a conversation that begins so; None where no model makes one. Counted in the turn's use."""
+        ...
 
 
 class Responder(Protocol):

@@ -1,114 +1,203 @@
-"""The model of one turn: the resolved model, with its text tapped off and its use counted."""
+"""The model of one turn: asked, asked again, or replaced, with its text tapped off and its use counted."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
-from agents import ModelResponse
-from agents.items import TResponseInputItem, TResponseStreamEvent
+from agents import ModelResponse, ModelSettings
+from agents.items import TResponseStreamEvent
 from agents.models.interface import Model
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
-from openai.types.responses import Response, ResponseCompletedEvent
+from openai.types.responses import ResponseCompletedEvent
+from openai.types.shared import Reasoning
 
 from stonechat.assistant.answer import AnswerWriter
-from stonechat.assistant.turn import ModelUse
-from stonechat.providers.deadlines import StreamLimits, within_limits
+from stonechat.assistant.config_parts import Reasoning as ReasoningConfig
+from stonechat.assistant.meter import Meter, characters_of
+from stonechat.assistant.models_of_turn import ModelsOfTurn
+from stonechat.assistant.reasoning import ThoughtWriter
+from stonechat.assistant.trace import Span
+from stonechat.assistant.turn import Turn
+from stonechat.providers.breaker import Call
+from stonechat.providers.deadlines import is_token, within_limits
 from stonechat.providers.provider import ResolvedModel
+from stonechat.providers.retries import ReportedFailure, StreamBroken, judge
 
-CHARACTERS_PER_TOKEN = 4
-"""For estimates, where a provider reports no use, or the answer was cut off before it could."""
-
-_FOR_THE_RUNNER = frozenset(
-    {"response.output_item.done", "response.completed", "response.failed", "error", "response.error"}
-)
+_COMPLETE = frozenset({"response.completed", "response.incomplete"})
+_TEXT = frozenset({"response.output_text.delta", "response.refusal.delta"})
+_THOUGHTS = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
+_WRITTEN = _TEXT | _THOUGHTS | {"response.function_call_arguments.delta"}
+_FAILED = frozenset({"response.failed", "error", "response.error"})
 
 
 class TurnModel(Model):
-    """Sends text to the writer as it arrives, and to the Runner only what it decides by."""
+    """Sends text to the writer as it arrives, and to the Runner only what it decides by.
+
+    Before the first token of a response, a model that fails is asked again a few times, and then those that the tenant
+    listed are. Each attempt is a span of the trace; each model has its own use.
+    """
 
     def __init__(
-        self, resolved: ResolvedModel, *, writer: AnswerWriter, usage: ModelUse, limits: StreamLimits | None
+        self, models: ModelsOfTurn, *, turn: Turn, writer: AnswerWriter, thoughts: ThoughtWriter | None = None
     ) -> None:
-        """`limits` None is for models in this process, which neither wait nor count tokens."""
-        self._inner = resolved.model
+        self._models = models
+        self._turn = turn
         self._writer = writer
-        self._usage = usage
-        self._limits = limits
+        self._thoughts = thoughts
+        self._reach = models.providers
         self._responses = 0
+        self._begun = False
 
-    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        """The advice of the model within."""
-        return self._inner.get_retry_advice(request)
+    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:  # noqa: ARG002
+        """None: what is tried again is decided here."""
+        return None
 
     async def get_response(self, *request: Any, **options: Any) -> ModelResponse:
-        """The whole answer of the model within, of which nothing is written."""
-        return await self._inner.get_response(*request, **options)
+        """The whole answer of the model, of which nothing is written."""
+        resolved = await self._models.current()
+        return await resolved.model.get_response(*self._with_reasoning(request), **options)
 
     async def stream_response(self, *request: Any, **options: Any) -> AsyncIterator[TResponseStreamEvent]:
         """The events that the Runner needs; text goes to the writer on the way."""
-        stream = self._inner.stream_response(*request, **options)
-        meter: _Meter | None = None
-        if self._limits is not None:
-            stream = within_limits(stream, self._limits)
-            meter = _Meter(self._usage, asked=_characters(request[0], request[1]))
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._reach.limits.total
+        request = self._with_reasoning(request)
         self._responses += 1
-        write, response_number = self._writer.write, self._responses
+        self._begun = False
+        attempt = 0
+        while True:
+            attempt += 1
+            resolved = await self._models.current()
+            try:
+                stream = self._ask(resolved, attempt, deadline, request, options)
+                async with aclosing(cast("Any", stream)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except Exception as error:
+                verdict = judge(error)
+                if self._begun:
+                    raise
+                pause = self._reach.retries.pause(attempt, error) if verdict.retry else None
+                if pause is not None and now() + pause < deadline:
+                    await asyncio.sleep(pause)
+                elif verdict.fall_back and await self._models.fall_back():
+                    attempt = 0
+                else:
+                    raise
+
+    async def _ask(
+        self, resolved: ResolvedModel, attempt: int, deadline: float, request: tuple[Any, ...], options: dict[str, Any]
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        """One attempt with one model."""
+        usage = self._turn.usage.of(resolved.provider, resolved.name)
+        elsewhere = resolved.breaker_key is not None
+        span_data = {"provider": resolved.provider, "model": resolved.name, "attempt": attempt, "outcome": "stopped"}
+        with self._turn.trace.span("generation", resolved.name, **span_data) as span:
+            meter = Meter(usage, asked=characters_of(request[0], request[1])) if elsewhere else None
+            breaker = self._reach.breakers.calling(resolved.breaker_key) if resolved.breaker_key else nullcontext()
+            try:
+                with breaker as call:
+                    try:
+                        stream = resolved.model.stream_response(*request, **options)
+                        if elsewhere:
+                            stream = within_limits(stream, self._reach.limits, until=deadline)
+                        async for event in self._tap(stream, span=span, meter=meter, call=call):
+                            yield event
+                    except Exception as error:
+                        _tell(call, error)
+                        raise
+                    if call is not None:
+                        call.succeeded()
+                span.data["outcome"] = "answered"
+            except Exception as error:
+                span.data["outcome"] = "failed" if self._begun else "not_reached" if judge(error).counts else "refused"
+                if meter is not None and not self._begun and not isinstance(error, TimeoutError):
+                    meter.forget()  # who answers with an error does not charge for it
+                raise
+            finally:
+                if meter is not None:
+                    meter.describe(span.data)
+
+    async def _tap(
+        self, stream: AsyncIterator[TResponseStreamEvent], *, span: Span, meter: Meter | None, call: Call | None
+    ) -> AsyncIterator[TResponseStreamEvent]:
+        complete = False
         async with aclosing(cast("Any", stream)) as events:
             async for event in events:
                 kind = event.type
-                if kind in ("response.output_text.delta", "response.refusal.delta"):
-                    write((response_number, event.output_index), event.delta)
+                if not self._begun and is_token(kind):
+                    self._begin(span, call)
+                if kind in _WRITTEN:
+                    self._take(kind, event, meter)
+                elif kind in _COMPLETE:
+                    complete = True
                     if meter is not None:
-                        meter.count(event.delta)
-                elif kind in _FOR_THE_RUNNER:
-                    if kind == "response.output_item.done":
-                        self._writer.finish()
-                    elif kind == "response.completed" and meter is not None:
                         meter.settle(event.response)
-                    yield event
-                elif kind == "response.incomplete":
+                    if kind == "response.completed":
+                        yield event
+                        continue
                     # The limit of tokens was reached, or a filter stopped it: what was said stands.
-                    if meter is not None:
-                        meter.settle(event.response)
+                    span.data["incomplete"] = getattr(event.response.incomplete_details, "reason", None)
                     yield ResponseCompletedEvent.model_construct(
                         type="response.completed", response=event.response, sequence_number=event.sequence_number
                     )
                     return  # going on would raise
+                elif kind == "response.output_item.done":
+                    self._writer.finish()
+                    yield event
+                elif kind in _FAILED:
+                    raise _reported(event)
+        if not complete:
+            raise StreamBroken
+
+    def _begin(self, span: Span, call: Call | None) -> None:
+        """The first token is here: from now on nothing is asked twice."""
+        self._begun = True
+        span.data["first_token"] = round(self._turn.trace.now() - span.started, 3)
+        if call is not None:
+            call.succeeded()
+
+    def _take(self, kind: str, event: Any, meter: Meter | None) -> None:
+        """Something that the model wrote: text and thoughts go to the visitor, and all of it counts."""
+        delta, thoughts = event.delta, self._thoughts
+        if kind in _TEXT:
+            if thoughts is not None and thoughts.open and delta:
+                thoughts.finish()
+            self._writer.write((self._responses, event.output_index), delta)
+        elif thoughts is not None and kind in _THOUGHTS:
+            self._writer.finish()
+            thoughts.write((self._responses, event.output_index, getattr(event, "summary_index", None)), delta)
+        if meter is not None:
+            meter.count(delta)
+
+    def _with_reasoning(self, request: tuple[Any, ...]) -> tuple[Any, ...]:
+        instructions, items, settings, *rest = request
+        return (instructions, items, _reasoning_settings(settings, self._turn.config.reasoning), *rest)
 
 
-class _Meter:
-    """Keeps the turn's use right while one response streams: estimated until the provider says it."""
-
-    def __init__(self, usage: ModelUse, *, asked: int) -> None:
-        self._usage = usage
-        self._asked = _tokens(asked)
-        self._given = 0
-        self._characters = 0
-        usage.input_tokens += self._asked
-
-    def count(self, delta: str) -> None:
-        self._characters += len(delta)
-        self._usage.output_tokens += _tokens(self._characters) - self._given
-        self._given = _tokens(self._characters)
-
-    def settle(self, response: Response) -> None:
-        reported = response.usage
-        if reported is None or reported.total_tokens == 0:
-            return
-        self._usage.input_tokens += reported.input_tokens - self._asked
-        self._usage.output_tokens += reported.output_tokens - self._given
-        details = reported.input_tokens_details
-        self._usage.cached_tokens += (details.cached_tokens or 0) if details is not None else 0
+def _reasoning_settings(settings: ModelSettings, config: ReasoningConfig) -> ModelSettings:
+    if config.effort is None and not config.show:
+        return settings
+    reasoning = Reasoning(effort=config.effort, summary="auto" if config.show else None)
+    return replace(settings, reasoning=reasoning)
 
 
-def _tokens(characters: int) -> int:
-    return -(-characters // CHARACTERS_PER_TOKEN)
+def _tell(call: Call | None, error: Exception) -> None:
+    """Tell the breaker what an error says about the host."""
+    if call is None:
+        return
+    if judge(error).counts:
+        call.failed()
+    else:
+        call.succeeded()  # it answered, if not as one would like
 
 
-def _characters(instructions: str | None, items: str | list[TResponseInputItem]) -> int:
-    if isinstance(items, str):
-        return len(instructions or "") + len(items)
-    fields = [item.get(name) for item in items for name in ("content", "arguments", "output")]
-    return len(instructions or "") + sum(len(field) for field in fields if isinstance(field, str))
+def _reported(event: Any) -> ReportedFailure:
+    told = getattr(getattr(event, "response", None), "error", None) or event
+    code = getattr(told, "code", None)
+    return ReportedFailure(str(code) if code else None)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, Omit
 
 from stonechat.providers.deadlines import StreamLimits
+
+NO_KEY = "no-key"
+"""Stands for the key of a host that needs none; never sent."""
 
 
 class IsolatedOpenAI(AsyncOpenAI):
@@ -25,13 +28,14 @@ class IsolatedOpenAI(AsyncOpenAI):
         self.project = None
         self.admin_api_key = None
         self.webhook_secret = None
-        self._custom_headers = {}
+        nothing: Any = {"Authorization": Omit()} if api_key == NO_KEY else {}
+        self._custom_headers = nothing
 
 
 def build_client(
     api_key: str, base_url: str, *, http_client: httpx2.AsyncClient, limits: StreamLimits
 ) -> IsolatedOpenAI:
-    """A client for one provider. It follows no redirects and repeats nothing: a turn is retried by people."""
+    """A client for one provider. It follows no redirects, and repeats nothing: `retries.py` says when a model is asked again."""
     http_client.follow_redirects = False
     return IsolatedOpenAI(
         api_key=api_key,

@@ -23,7 +23,10 @@ class ModelProvider(TenantRow):
     """`openai` (Responses) or `openai_compatible` (Chat Completions)."""
     base_url: Mapped[str | None]
     """None for `openai`, whose address is known."""
+    preset: Mapped[str | None]
+    """Which of `presets.PRESETS` it is; None for OpenAI and for hosts of other kinds."""
     sealed_api_key: Mapped[bytes | None]
+    """None where the preset needs no key."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """Moves when the key or the address does; clients built before it are not used after it."""

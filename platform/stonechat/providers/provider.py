@@ -15,7 +15,6 @@ from uuid import UUID
 
 import httpx2
 from agents.models.interface import Model, ModelProvider
-from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from agents.models.openai_responses import OpenAIResponsesModel
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,15 +23,22 @@ from stonechat.crypto.keyring import Keyring
 from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.db.session import Database
 from stonechat.errors import ModelUnknown
-from stonechat.providers.client import IsolatedOpenAI, build_client
+from stonechat.providers.adaptation import AdaptedModel, Refusals
+from stonechat.providers.breaker import BreakerKey, Breakers
+from stonechat.providers.chat_completions import CompatibleModel
+from stonechat.providers.client import NO_KEY, IsolatedOpenAI, build_client
 from stonechat.providers.deadlines import StreamLimits
 from stonechat.providers.models import ModelProvider as ModelProviderRow
+from stonechat.providers.presets import Preset, preset_of
+from stonechat.providers.retries import RetryPolicy
 from stonechat.providers.service import KEY_KIND
 from stonechat.providers.unique_ids import UniqueIdModel
 from stonechat.settings import Settings
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
-MAX_CLIENTS = 200
+MAX_CLIENTS = 500
+PLATFORMS_OWN = "platform:openai"
+"""In place of a provider's id, for OpenAI with the platform's key."""
 
 HttpClientFactory = Callable[[str], httpx2.AsyncClient]
 """Makes the HTTP client that may talk to one base address: `OutboundClient.httpx_client`."""
@@ -41,21 +47,32 @@ HttpClientFactory = Callable[[str], httpx2.AsyncClient]
 class TenantProvider(ModelProvider):
     """One provider with one key: the tenant's, or the platform's, never first one and then the other."""
 
-    def __init__(self, client: IsolatedOpenAI, *, speaks_responses: bool) -> None:
-        self._client = client
+    def __init__(self, client: IsolatedOpenAI, *, speaks_responses: bool, preset: Preset | None = None) -> None:
+        self.client = client
         self._speaks_responses = speaks_responses
+        self._preset = preset
+        self._refusals = Refusals()
 
     def get_model(self, model_name: str | None) -> Model:
         """The model by the provider's own name for it. Nothing is asked of the provider yet."""
         if not model_name:
             raise ModelUnknown("A model needs a name.")
+        inner: Model
         if self._speaks_responses:
-            return OpenAIResponsesModel(model=model_name, openai_client=self._client)
-        return UniqueIdModel(OpenAIChatCompletionsModel(model=model_name, openai_client=self._client))
+            inner = OpenAIResponsesModel(model=model_name, openai_client=self.client)
+        else:
+            inner = UniqueIdModel(CompatibleModel(model=model_name, openai_client=self.client))
+        return AdaptedModel(
+            inner,
+            name=model_name,
+            quirks=self._preset.quirks if self._preset is not None else None,
+            refusals=self._refusals,
+            speaks_responses=self._speaks_responses,
+        )
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._client.close()
+        await self.client.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +82,22 @@ class ResolvedModel:
     provider: str
     name: str
     model: Model
+    breaker_key: BreakerKey | None = None
+    """None for models in this process, which are always there."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """Which client: None stands for the platform's own."""
+    """Which client. Each tenant has its own, with its own connections, even where the key is the platform's: a model
+    that hangs for one tenant must not use up what another's answers travel on."""
 
-    tenant_id: UUID | None
+    tenant_id: UUID
     provider_id: str
     updated_at: datetime | None
 
     def replaced_by(self, newer: _Key) -> bool:
         """Whether this is an earlier state of the same provider."""
         return (self.tenant_id, self.provider_id) == (newer.tenant_id, newer.provider_id) and self != newer
-
-
-_PLATFORM = _Key(None, "openai", None)
 
 
 @dataclass(slots=True)
@@ -101,6 +118,7 @@ class ModelProviders:
         settings: Settings,
         http_client: HttpClientFactory,
         limits: StreamLimits | None = None,
+        retries: RetryPolicy | None = None,
         max_clients: int = MAX_CLIENTS,
         openai_base_url: str = OPENAI_BASE_URL,
     ) -> None:
@@ -109,6 +127,8 @@ class ModelProviders:
         self._settings = settings
         self._http_client = http_client
         self.limits = limits or StreamLimits()
+        self.retries = retries or RetryPolicy()
+        self.breakers = Breakers()
         self._max_clients = max_clients
         self._openai_base_url = openai_base_url
         self._held: OrderedDict[_Key, _Held] = OrderedDict()
@@ -123,10 +143,24 @@ class ModelProviders:
         The database is asked each time, briefly, so that a replaced or deleted key is never used again.
         """
         provider_name, _, model_name = name.partition("/")
-        held = await self._hold(tenant_id, provider_name)
+        async with self._using(tenant_id, provider_name, own_only=False) as (key, provider):
+            model = provider.get_model(model_name)
+            yield ResolvedModel(provider_name, model_name, model, (tenant_id, key.provider_id))
+
+    @asynccontextmanager
+    async def client(self, tenant_id: UUID, name: str) -> AsyncIterator[IsolatedOpenAI]:
+        """The client of a provider of the tenant's own, for what is no chat. Raises `ModelUnknown`."""
+        async with self._using(tenant_id, name, own_only=True) as (_, provider):
+            yield provider.client
+
+    @asynccontextmanager
+    async def _using(
+        self, tenant_id: UUID, provider_name: str, *, own_only: bool
+    ) -> AsyncIterator[tuple[_Key, TenantProvider]]:
+        key, held = await self._hold(tenant_id, provider_name, own_only=own_only)
         held.users += 1
         try:
-            yield ResolvedModel(provider_name, model_name, held.provider.get_model(model_name))
+            yield key, held.provider
         finally:
             held.users -= 1
             if held.evicted and held.users == 0:
@@ -138,20 +172,24 @@ class ModelProviders:
             _, held = self._held.popitem()
             await held.provider.aclose()
 
-    async def _hold(self, tenant_id: UUID, provider_name: str) -> _Held:
+    async def _hold(self, tenant_id: UUID, provider_name: str, *, own_only: bool) -> tuple[_Key, _Held]:
         async with self._database.tenant(tenant_id) as session:
             row = await session.scalar(
                 select(ModelProviderRow).where(
                     ModelProviderRow.tenant_id == tenant_id, ModelProviderRow.name == provider_name
                 )
             )
-            key = _PLATFORM if row is None else _Key(tenant_id, row.provider_id, row.updated_at)
-            if row is None and provider_name != "openai":
+            if row is None and (own_only or provider_name != "openai"):
                 raise ModelUnknown(f"There is no model provider called “{provider_name}”.")
+            key = (
+                _Key(tenant_id, PLATFORMS_OWN, None)
+                if row is None
+                else _Key(tenant_id, row.provider_id, row.updated_at)
+            )
             held = self._held.get(key)
             if held is not None:
                 self._held.move_to_end(key)
-                return held
+                return key, held
             provider = self._platform_provider() if row is None else await self._tenant_provider(session, row)
         # Nothing is awaited from here to the insertion; two that raced for one key are put right by `setdefault`.
         held = self._held.setdefault(key, _Held(provider))
@@ -162,7 +200,7 @@ class ModelProviders:
             await self._evict(old)
         if held.provider is not provider:
             await provider.aclose()
-        return held
+        return key, held
 
     async def _evict(self, key: _Key) -> None:
         held = self._held.pop(key, None)
@@ -172,15 +210,19 @@ class ModelProviders:
                 await held.provider.aclose()
 
     async def _tenant_provider(self, session: AsyncSession, row: ModelProviderRow) -> TenantProvider:
-        if row.sealed_api_key is None:
+        preset = preset_of(row.preset, row.base_url) if row.kind != "openai" else None
+        if row.sealed_api_key is not None:
+            cipher = await tenant_cipher(session, self._keyring, row.tenant_id)
+            api_key = cipher.open(row.sealed_api_key, kind=KEY_KIND, subject=row.provider_id).decode()
+        elif preset is not None and not preset.needs_key:
+            api_key = NO_KEY
+        else:
             raise ModelUnknown(f"The model provider “{row.name}” has no key.")
-        cipher = await tenant_cipher(session, self._keyring, row.tenant_id)
-        api_key = cipher.open(row.sealed_api_key, kind=KEY_KIND, subject=row.provider_id).decode()
         if row.kind == "openai":
             return self._build(api_key, self._openai_base_url, speaks_responses=True)
         if row.base_url is None:
             raise ModelUnknown(f"The model provider “{row.name}” has no address.")
-        return self._build(api_key, row.base_url, speaks_responses=False)
+        return self._build(api_key, row.base_url, speaks_responses=False, preset=preset)
 
     def _platform_provider(self) -> TenantProvider:
         api_key = self._settings.openai_api_key
@@ -188,6 +230,8 @@ class ModelProviders:
             raise ModelUnknown("There is no model provider called “openai”.")
         return self._build(api_key.get_secret_value(), self._openai_base_url, speaks_responses=True)
 
-    def _build(self, api_key: str, base_url: str, *, speaks_responses: bool) -> TenantProvider:
+    def _build(
+        self, api_key: str, base_url: str, *, speaks_responses: bool, preset: Preset | None = None
+    ) -> TenantProvider:
         client = build_client(api_key, base_url, http_client=self._http_client(base_url), limits=self.limits)
-        return TenantProvider(client, speaks_responses=speaks_responses)
+        return TenantProvider(client, speaks_responses=speaks_responses, preset=preset)

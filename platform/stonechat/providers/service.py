@@ -18,6 +18,7 @@ from stonechat.crypto.keyring import Keyring
 from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.errors import AlreadyExists, Conflict, InvalidInput, ModelUnknown, NotFound
 from stonechat.providers.models import ModelProvider
+from stonechat.providers.presets import Preset, PresetId, preset_of, require_preset
 from stonechat.settings import Settings
 
 BUILT_IN_MODELS = frozenset({"extractive", "scripted"})
@@ -37,6 +38,8 @@ class ProviderView(BaseModel):
     id: str
     name: str
     kind: ProviderKind
+    preset: PresetId | None
+    """Which well-known host it is, chosen or recognised by its address."""
     base_url: str | None
     has_key: bool
     created_at: AwareDatetime
@@ -50,14 +53,21 @@ async def create_provider(
     keyring: Keyring,
     name: str,
     kind: ProviderKind,
-    api_key: str,
+    api_key: str | None,
     base_url: str | None = None,
+    preset: str | None = None,
 ) -> ProviderView:
-    """Add a provider. Raises `InvalidInput`, or `AlreadyExists` for a name in use."""
+    """Add a provider. Raises `InvalidInput`, or `AlreadyExists` for a name in use.
+
+    A `preset` knows its address, which may be left out then; Ollama and vLLM need one, and no key.
+    """
     actor.require("write")
     _check_name(name)
-    address = _checked_address(kind, base_url)
-    _check_key(api_key)
+    known = _checked_preset(kind, preset)
+    address = _checked_address(kind, base_url or (known.base_url if known is not None else None), preset=known)
+    known = known or preset_of(None, address)
+    if api_key or known is None or known.needs_key:
+        _check_key(api_key or "")
     count = select(func.count()).select_from(ModelProvider).where(ModelProvider.tenant_id == actor.tenant_id)
     if (await session.scalar(count) or 0) >= MAX_PROVIDERS:
         raise Conflict(f"There are already {MAX_PROVIDERS} model providers. Delete one that is not used.")
@@ -71,7 +81,8 @@ async def create_provider(
             name=name,
             kind=kind,
             base_url=address,
-            sealed_api_key=cipher.seal(api_key.encode(), kind=KEY_KIND, subject=provider_id),
+            preset=known.id if known is not None else None,
+            sealed_api_key=cipher.seal(api_key.encode(), kind=KEY_KIND, subject=provider_id) if api_key else None,
         )
         .on_conflict_do_nothing(index_elements=["tenant_id", "name"])
         .returning(ModelProvider.provider_id)
@@ -162,10 +173,12 @@ async def _load(session: AsyncSession, actor: Actor, provider_id: str) -> ModelP
 
 
 def _view(row: ModelProvider) -> ProviderView:
+    known = preset_of(row.preset, row.base_url)
     return ProviderView(
         id=row.provider_id,
         name=row.name,
         kind="openai" if row.kind == "openai" else "openai_compatible",
+        preset=known.id if known is not None else None,
         base_url=row.base_url,
         has_key=row.sealed_api_key is not None,
         created_at=row.created_at,
@@ -184,14 +197,23 @@ def _check_key(api_key: str) -> None:
         raise _invalid("api_key", f"A key has 1 to {MAX_KEY_LENGTH} visible ASCII characters.")
 
 
-def _checked_address(kind: ProviderKind, base_url: str | None) -> str | None:
+def _checked_preset(kind: ProviderKind, preset: str | None) -> Preset | None:
+    if preset is None:
+        return None
+    if kind == "openai":
+        raise _invalid("preset", "Leave it out for OpenAI itself, or choose the kind “openai_compatible”.")
+    return require_preset(preset)
+
+
+def _checked_address(kind: ProviderKind, base_url: str | None, *, preset: Preset | None = None) -> str | None:
     """The address without its trailing slash. Where it may point is the guarded client's to say, at each request."""
     if kind == "openai":
         if base_url is not None:
             raise _invalid("base_url", "Leave it out for OpenAI itself, or choose the kind “openai_compatible”.")
         return None
     if base_url is None:
-        raise _invalid("base_url", "Give the address of the API, such as https://models.example/v1.")
+        example = preset.address_example if preset is not None else "https://models.example/v1"
+        raise _invalid("base_url", f"Give the address of the API, such as {example}.")
     try:
         parts = urlsplit(base_url)
         valid = (
