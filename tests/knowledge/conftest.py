@@ -17,3 +17,10 @@ async def knowledge(database: Database, tmp_path: Path) -> AsyncIterator[Knowled
     """The room over the test database, with an index and a file store of its own."""
     async with scratch_knowledge(database, tmp_path) as room:
         yield room
+
+
+@pytest.fixture(scope="session")
+async def shared_knowledge(database: Database, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Knowledge]:
+    """A room for tests that only read."""
+    async with scratch_knowledge(database, tmp_path_factory.mktemp("knowledge")) as room:
+        yield room

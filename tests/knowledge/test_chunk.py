@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from stonechat.errors import DocumentWithoutText
 from stonechat.knowledge.chunk import TARGET, cut, index_text
-from stonechat.knowledge.extract import TextBuilder, extract_text
-from stonechat.knowledge.extract_markdown import extract_markdown
+from stonechat.knowledge.extractors.builder import TextBuilder
+from stonechat.knowledge.extractors.markdown import extract_markdown
+from stonechat.knowledge.extractors.plain import extract_text
 
 WORDS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 BLOCKS = st.lists(

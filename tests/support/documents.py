@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 
 from pypdf import PdfReader, PdfWriter
 from reportlab.lib.pagesizes import A4
@@ -60,12 +59,4 @@ def scanned_pdf() -> bytes:
     canvas.line(100, 100, 300, 300)
     canvas.showPage()
     canvas.save()
-    return buffer.getvalue()
-
-
-def zip_file() -> bytes:
-    """A ZIP archive."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("word/document.xml", "<w:document/>")
     return buffer.getvalue()

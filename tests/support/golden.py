@@ -10,7 +10,7 @@ from uuid import uuid4
 import stonechat
 from stonechat.knowledge.chunk import index_text
 from stonechat.knowledge.excerpt import Excerpt, best_excerpt
-from stonechat.knowledge.extract_worker import answer
+from stonechat.knowledge.extractors.worker import answer
 from stonechat.knowledge.index import IndexPoint, chunk_id
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.media import detect

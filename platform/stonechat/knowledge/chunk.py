@@ -30,6 +30,8 @@ class Block:
     level: int = 0
     """1 to 6 for a heading; 1 for the first row of a table that names its columns."""
     page: int | None = None
+    anchor: str | None = None
+    """For a heading: what comes after `#` in an address that leads there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Extracted:
     text: str
     blocks: tuple[Block, ...]
     title: str | None = None
+    pages_apart: bool = False
+    """Whether no passage reaches over pages: slides and chapters are cited by number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Piece:
     page: int | None = None
     headings: tuple[str, ...] = ()
     columns: str | None = None
+    anchor: str | None = None
+    """Of the nearest heading that has one, at or above the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class _Part:
     opens: int | None
     """Where the headings directly above it begin."""
     columns: str | None
+    anchor: str | None
 
 
 def cut(document: Extracted, *, target: int = TARGET, minimum: int = MINIMUM) -> list[Piece]:
@@ -76,10 +83,11 @@ def cut(document: Extracted, *, target: int = TARGET, minimum: int = MINIMUM) ->
             length = group[-1].end - _begin(group)
             full = part.end - _begin(group) > target
             closed = part.opens is not None and length >= minimum
+            closed = closed or (document.pages_apart and part.page != group[0].page)
             if full or closed:
                 pieces.append(_piece(document.text, group))
                 group = []
-        group.append(_Part(part.start, part.end, part.page, part.path, begin, part.columns))
+        group.append(_Part(part.start, part.end, part.page, part.path, begin, part.columns, part.anchor))
     if group:
         pieces.append(_piece(document.text, group))
     return pieces
@@ -106,7 +114,7 @@ def _piece(text: str, group: Sequence[_Part]) -> Piece:
         path = _common(path, part.path)
     first = group[0]
     columns = first.columns if first.columns and first.columns not in text[start:end] else None
-    return Piece(text[start:end], start, end, first.page, path, columns)
+    return Piece(text[start:end], start, end, first.page, path, columns, first.anchor)
 
 
 def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,16 +127,21 @@ def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
 def _parts(document: Extracted, target: int) -> Iterator[_Part]:
     """Every block, cut where it is longer than the target, with the headings above it."""
     path: list[tuple[int, str]] = []
+    anchors: list[tuple[int, str | None]] = []
     opens: int | None = None
     columns: str | None = None
     last_heading: Block | None = None
     for block in document.blocks:
         if block.kind == "heading":
             path = [(level, name) for level, name in path if level < block.level]
+            anchors = [(level, anchor) for level, anchor in anchors if level < block.level]
+            anchors.append((block.level, block.anchor))
             path.append((block.level, document.text[block.start : block.end].lstrip("# ")[:MAX_HEADING]))
             if opens is not None and last_heading is not None and block.end - opens > target // 2:
                 for start, end in _split(document.text, Block("heading", opens, last_heading.end), target):
-                    yield _Part(start, end, last_heading.page, (), None, None)  # a list of headings is text, too
+                    yield _Part(
+                        start, end, last_heading.page, (), None, None, last_heading.anchor
+                    )  # a list of headings is text, too
                 opens = None
             opens = block.start if opens is None else opens
             last_heading, columns = block, None
@@ -139,14 +152,18 @@ def _parts(document: Extracted, target: int) -> Iterator[_Part]:
             columns = document.text[block.start : block.end][:MAX_HEADING]
         names = tuple(name for _, name in path)
         for start, end in _split(document.text, block, target - ((block.start - opens) if opens is not None else 0)):
-            yield _Part(start, end, block.page, names, opens, columns)
+            yield _Part(start, end, block.page, names, opens, columns, _nearest(anchors))
             opens = None
         last_heading = None
     if opens is not None and last_heading is not None:
         # Headings with nothing below them are text, too.
         names = tuple(name for _, name in path)
         for start, end in _split(document.text, Block("heading", opens, last_heading.end), target):
-            yield _Part(start, end, last_heading.page, names, None, None)
+            yield _Part(start, end, last_heading.page, names, None, None, _nearest(anchors))
+
+
+def _nearest(anchors: Sequence[tuple[int, str | None]]) -> str | None:
+    return next((anchor for _, anchor in reversed(anchors) if anchor), None)
 
 
 _BREAKS = (

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from stonechat.errors import InvalidInput
 from stonechat.knowledge.chunk import cut, index_text
-from stonechat.knowledge.extract import extract_text
+from stonechat.knowledge.extractors.plain import extract_text
 from stonechat.knowledge.index import IndexPoint, KnowledgeIndex
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.language import detect_language

@@ -1,7 +1,7 @@
 """Reading a document in a process of its own, so that a poisoned file fails alone.
 
 The child gets the bytes on standard input and an environment without secrets, limits its own memory, CPU time, files
-and descriptors before it looks at them (`extract_worker.py`), and is killed when its time is up.
+and descriptors before it looks at them (`extractors/worker.py`), and is killed when its time is up.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def _run(task: str, data: bytes, media_type: MediaType, wall_seconds: floa
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "stonechat.knowledge.extract_worker",
+        "stonechat.knowledge.extractors.worker",
         task,
         media_type.value,
         stdin=asyncio.subprocess.PIPE,

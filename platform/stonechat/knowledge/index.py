@@ -8,9 +8,11 @@ a Qdrant client. The index is derived: whoever searches checks each hit against 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Protocol
 from uuid import UUID, uuid5
 
@@ -35,7 +37,8 @@ _LANGUAGES = {
     "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sl": "slovene", "sv": "swedish",
     "tg": "tajik", "tr": "turkish",
 }  # fmt: skip
-_WITHOUT_SPACES = frozenset({"zh", "ja", "ko", "th"})
+_IN_PAIRS = frozenset({"zh", "ja", "ko"})
+_RUN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +113,11 @@ def chunk_id(tenant_id: UUID, document_id: str, *, version: int, ordinal: int) -
 
 @cache
 def _bm25(language: str) -> Bm25:
-    if language in _WITHOUT_SPACES:
-        name = {"zh": "chinese", "ja": "japanese"}.get(language, "english")
-        return Bm25(
-            Bm25Config(
-                k=_K1,
-                b=_B,
-                avg_len=_AVERAGE_TOKENS * 2,
-                language=name,
-                tokenizer=TokenizerType.Multilingual,
-                stemmer=DisabledStemmer(),
-            )
-        )
+    if language == "th":
+        tokenizer, stemmer = TokenizerType.Multilingual, DisabledStemmer()
+        return Bm25(Bm25Config(k=_K1, b=_B, avg_len=_AVERAGE_TOKENS * 2, tokenizer=tokenizer, stemmer=stemmer))
+    if language in _IN_PAIRS:
+        return Bm25(Bm25Config(k=_K1, b=_B, avg_len=_AVERAGE_TOKENS * 6, stemmer=DisabledStemmer()))
     return Bm25(
         Bm25Config(
             k=_K1, b=_B, avg_len=_AVERAGE_TOKENS, language=_LANGUAGES.get(language, "english"), ascii_folding=True
@@ -129,14 +125,31 @@ def _bm25(language: str) -> Bm25:
     )
 
 
+def in_pairs(text: str) -> str:
+    """The text with its Chinese, Japanese and Korean as overlapping pairs of characters, spaces between them.
+
+    A tokenizer with a dictionary cuts a short question otherwise than the sentence that answers it, and then finds
+    nothing; pairs are cut alike everywhere, in texts of mixed languages, too.
+    """
+    return _RUN.sub(_pairs, text)
+
+
+def _pairs(run: re.Match[str]) -> str:
+    characters = run.group()
+    if len(characters) == 1:
+        return f" {characters} "
+    return f" {' '.join(map(''.join, pairwise(characters)))} "
+
+
 def document_vector(text: str, language: str) -> SparseVector:
     """BM25 weights of a passage's terms."""
-    return _bm25(language).embed_document(text)
+    return _bm25(language).embed_document(in_pairs(text))
 
 
 def query_vector(text: str, languages: Iterable[str]) -> tuple[list[int], list[float]]:
     """Each term of the query once, stemmed as each of the languages would; empty for a query of stop words only."""
     text = text[:MAX_QUERY_CHARACTERS].encode("utf-8", errors="replace").decode()  # lone surrogates do not reach Rust
+    text = in_pairs(text)
     terms: dict[int, float] = {}
     for language in sorted(set(languages)) or [DEFAULT_LANGUAGE]:
         terms.update((index, 1.0) for index in _bm25(language).embed_query(text).indices)

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
 from stonechat.errors import DocumentUnreadable, NotFound
+from stonechat.knowledge.archives import unpack
 from stonechat.knowledge.chunk import index_text
 from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.extraction import Reading, read_document
@@ -42,9 +43,12 @@ async def ingest_document(knowledge: Knowledge, tenant_id: UUID, *, document_id:
         await knowledge.index.delete_document(tenant_id, document_id, keep_version=document.version)
         return
 
+    if document.media_type == MediaType.ARCHIVE:
+        await _unpack(knowledge, document)
+        return
     version = document.version + 1
     try:
-        reading = await _read(knowledge, document)
+        reading = await read_document(await _original(knowledge, document), MediaType(document.media_type))
     except DocumentUnreadable as error:
         await fail_document(
             knowledge, tenant_id, document_id=document_id, code=error.code, reason=error.detail or error.title
@@ -101,12 +105,30 @@ async def _locked(session: AsyncSession, tenant_id: UUID, document_id: str) -> D
     return await session.scalar(chosen.with_for_update())
 
 
-async def _read(knowledge: Knowledge, document: Document) -> Reading:
+async def _unpack(knowledge: Knowledge, archive: Document) -> None:
+    tenant_id, document_id = archive.tenant_id, archive.document_id
     try:
-        data = await knowledge.files.get(document.tenant_id, original_of(document.document_id))
+        unpacked = await unpack(knowledge, archive, data=await _original(knowledge, archive))
+        if not unpacked.taken:
+            raise DocumentUnreadable(unpacked.report() or "This archive holds no documents.")
+    except DocumentUnreadable as error:
+        await fail_document(
+            knowledge, tenant_id, document_id=document_id, code=error.code, reason=error.detail or error.title
+        )
+        return
+    async with knowledge.database.tenant(tenant_id) as session:
+        document = await _locked(session, tenant_id, document_id)
+        if document is not None:
+            document.status, document.error_code = "ready", None
+            document.error = (unpacked.report() or "")[:1000] or None
+            document.ready_at = document.updated_at = clock.now()
+
+
+async def _original(knowledge: Knowledge, document: Document) -> bytes:
+    try:
+        return await knowledge.files.get(document.tenant_id, original_of(document.document_id))
     except NotFound:
         raise DocumentUnreadable("The original file is gone. Delete this document and upload it again.") from None
-    return await read_document(data, MediaType(document.media_type))
 
 
 async def _switch(session: AsyncSession, document: Document, *, version: int, title: str, reading: Reading) -> None:
@@ -125,6 +147,7 @@ async def _switch(session: AsyncSession, document: Document, *, version: int, ti
             "end_offset": piece.end,
             "page": piece.page,
             "headings": list(piece.headings),
+            "anchor": piece.anchor,
         }
         for ordinal, piece in enumerate(reading.pieces)
     ]

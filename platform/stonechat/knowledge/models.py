@@ -39,11 +39,20 @@ class Document(TenantRow):
             ["sources.tenant_id", "sources.source_id"],
             ondelete="SET NULL (source_id)",
         ),
+        ForeignKeyConstraint(
+            ["tenant_id", "parent_id"],
+            ["documents.tenant_id", "documents.document_id"],
+            name="documents_parent_fkey",
+            ondelete="SET NULL (parent_id)",
+        ),
         Index("documents_status_idx", "tenant_id", "status", "document_id"),
+        Index("documents_parent_idx", "tenant_id", "parent_id", postgresql_where=sql("parent_id IS NOT NULL")),
     )
 
     document_id: Mapped[str] = mapped_column(primary_key=True)
     source_id: Mapped[str | None]
+    parent_id: Mapped[str | None]
+    """The archive that it came out of."""
     title: Mapped[str]
     title_given: Mapped[bool] = mapped_column(server_default=sql("false"))
     """Whether a person chose the title; otherwise reading the document may improve it."""

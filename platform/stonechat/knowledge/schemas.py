@@ -20,8 +20,9 @@ class DocumentOut(BaseModel):
     filename: str | None
     media_type: str
     source_id: str | None
+    parent_id: str | None = Field(description="The archive that it came out of; null for others.")
     status: DocumentStatus
-    error: str | None = Field(description="Why it failed, in a sentence; null otherwise.")
+    error: str | None = Field(description="Why it failed, or what of it could not be read, in a sentence; else null.")
     error_code: str | None
     bytes: int
     chunks: int

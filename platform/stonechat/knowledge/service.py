@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -68,13 +68,15 @@ async def add_document(
     title: str | None = None,
     url: str | None = None,
     source_id: str | None = None,
+    parent_id: str | None = None,
 ) -> Document:
     """The part of `create_document` that sources share: store the bytes, insert the row, enqueue the reading."""
-    title = _clean(title, limit=MAX_TITLE)
+    title, filename = _clean(title, limit=MAX_TITLE), _clean(filename, limit=MAX_FILENAME)
     document = Document(
         tenant_id=tenant_id,
         document_id=ids.new_id("doc"),
         source_id=source_id,
+        parent_id=parent_id,
         title=title or _title_from(filename) or "Untitled",
         title_given=title is not None,
         url=check_url(url),
@@ -153,11 +155,26 @@ async def bury(session: AsyncSession, document: Document) -> None:
     """Mark a document deleted, drop its text, and enqueue the rest."""
     document.deleted_at = document.updated_at = clock.now()
     document.source_id = None
+    for child in await session.scalars(_living_children(document)):
+        await bury(session, child)
     await session.execute(
         delete(Chunk).where(Chunk.tenant_id == document.tenant_id, Chunk.document_id == document.document_id)
     )
     await session.flush()
     await _enqueue(session, PURGE, document)
+
+
+def _living_children(document: Document) -> Select[Document]:
+    """What came out of an archive. Archives hold no archives, so this ends."""
+    return (
+        select(Document)
+        .where(
+            Document.tenant_id == document.tenant_id,
+            Document.parent_id == document.document_id,
+            Document.deleted_at.is_(None),
+        )
+        .with_for_update()
+    )
 
 
 async def reprocess_document(session: AsyncSession, actor: Actor, *, document_id: str) -> Document:
@@ -229,5 +246,6 @@ def _clean(value: str | None, *, limit: int) -> str | None:
 def _title_from(filename: str | None) -> str | None:
     if not filename:
         return None
+    filename = PurePosixPath(filename).name
     stem = filename.rsplit(".", 1)[0] or filename
     return _clean(re.sub(r"[_\-]+", " ", stem), limit=MAX_TITLE)

@@ -16,7 +16,8 @@ from pypdf.errors import PyPdfError
 
 from stonechat.errors import DocumentEncrypted, DocumentTooDemanding, DocumentUnreadable, DocumentWithoutText
 from stonechat.knowledge.chunk import Extracted
-from stonechat.knowledge.extract import BULLET, TextBuilder
+from stonechat.knowledge.extractors.builder import TextBuilder
+from stonechat.knowledge.extractors.plain import BULLET
 
 MAX_PAGES = 2000
 _LARGER = 1.12

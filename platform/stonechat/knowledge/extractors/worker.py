@@ -1,6 +1,6 @@
 """The child process that reads one document: bytes on standard input, one JSON object on standard output.
 
-    python -m stonechat.knowledge.extract_worker read|probe MEDIA_TYPE
+    python -m stonechat.knowledge.extractors.worker read|probe MEDIA_TYPE
 
 It limits itself before it looks at the bytes. Whatever goes wrong inside is the document's fault and is answered as
 such; if even that fails, the parent sees an empty answer.
@@ -15,7 +15,7 @@ from typing import Any
 
 from stonechat.errors import DocumentTooDemanding, DocumentUnreadable
 from stonechat.knowledge.chunk import MINIMUM, cut
-from stonechat.knowledge.extract import extractor_for
+from stonechat.knowledge.extractors.registry import extractor_for
 from stonechat.knowledge.language import detect_language
 from stonechat.knowledge.media import MediaType
 
@@ -46,7 +46,7 @@ def answer(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
     """What the parent is told."""
     try:
         if task == "probe":
-            from stonechat.knowledge.extract_pdf import open_pdf
+            from stonechat.knowledge.extractors.pdf import open_pdf
 
             open_pdf(data)
             return {}

@@ -8,8 +8,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from stonechat.knowledge.chunk import Extracted
-from stonechat.knowledge.extract import MAX_CHARACTERS, TextBuilder, decoded
-from stonechat.knowledge.extract_html import text_of
+from stonechat.knowledge.extractors.builder import MAX_CHARACTERS, TextBuilder, decoded
+from stonechat.knowledge.extractors.html import text_of
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*\n", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE | re.IGNORECASE)

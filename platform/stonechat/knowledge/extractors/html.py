@@ -7,7 +7,7 @@ import re
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from stonechat.knowledge.chunk import Extracted
-from stonechat.knowledge.extract import TextBuilder, decoded
+from stonechat.knowledge.extractors.builder import TextBuilder, decoded
 
 _FURNITURE = (
     "script,style,noscript,template,nav,footer,aside,iframe,object,embed,svg,canvas,form,button,select,dialog,"
@@ -89,6 +89,23 @@ def _text(data: bytes) -> str:
     return decoded(data)
 
 
+def _anchor(heading: LexborNode) -> str | None:
+    """The name that an address can lead to: the heading's own, of a link in it, or of the section it opens."""
+    if found := heading.attributes.get("id"):
+        return found
+    for link in heading.css("[id],a[name]"):
+        if found := link.attributes.get("id") or link.attributes.get("name"):
+            return found
+    above = heading.parent
+    if (
+        above is not None
+        and above.tag in ("section", "div", "header")
+        and above.css_first("h1,h2,h3,h4,h5,h6") == heading
+    ):
+        return above.attributes.get("id")
+    return None
+
+
 def _title(tree: LexborHTMLParser, heading: str | None) -> str | None:
     social = tree.css_first('meta[property="og:title"]')
     named = (social.attributes.get("content") if social else None) or ""
@@ -167,7 +184,7 @@ class _Walk:
         elif tag == "tr":
             self._row(node)
         else:
-            self._out.add("heading", node.text(separator=" ", strip=True), level=_HEADINGS[tag])
+            self._out.add("heading", node.text(separator=" ", strip=True), level=_HEADINGS[tag], anchor=_anchor(node))
 
     def _leave(self, tag: str) -> None:
         if tag in _BLOCKS:
