@@ -91,7 +91,14 @@ def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:
         case ReportedFailure():
             busy = judge(error).retry and not begun
             return UpstreamFailed(_BUSY if busy else _BROKEN_OFF, reason="provider_failed", allow_retry=True)
-        case openai.APIError() | ModelBehaviorError() | httpx2.HTTPError() | json.JSONDecodeError() | RecursionError():
+        case (
+            openai.APIError()
+            | ModelBehaviorError()
+            | httpx2.HTTPError()
+            | json.JSONDecodeError()
+            | RecursionError()
+            | UnicodeEncodeError()  # the Runner, of arguments with half a surrogate pair
+        ):
             return UpstreamFailed(_BROKEN_OFF, reason="bad_answer", allow_retry=True)
         case MaxTurnsExceeded():
             return UpstreamFailed(_BROKEN_OFF, reason="too_many_steps", allow_retry=True)

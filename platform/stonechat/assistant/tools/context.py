@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from chatkit.types import ThreadStreamEvent
 
 from stonechat.assistant.passages import Passages
+from stonechat.assistant.tools.mcp_lists import McpToolLists
 from stonechat.assistant.turn import Turn
+from stonechat.crypto.keyring import Keyring
+from stonechat.db.session import Database
 from stonechat.identity.caller import Caller
 from stonechat.knowledge.search import Passage
+from stonechat.outbound.client import OutboundClient
+
+if TYPE_CHECKING:
+    from stonechat.assistant.tools.calls import Ability
 
 
 class Quote(Protocol):
@@ -41,6 +48,18 @@ class SearchesKnowledge(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ToolAccess:
+    """What tools reach the world outside with; one per process."""
+
+    database: Database
+    keyring: Keyring
+    outbound: OutboundClient
+    allow_http: bool = False
+    """Whether addresses may be `http://`, as on a network of the operator's own."""
+    mcp_lists: McpToolLists = field(default_factory=McpToolLists)
+
+
 @dataclass(slots=True)
 class TurnContext:
     """What a tool may use and change: the typed dependencies of one turn."""
@@ -50,7 +69,13 @@ class TurnContext:
     emit: Callable[[ThreadStreamEvent], None]
     """Puts an event into the answer's stream, after the text that was written so far."""
     passages: Passages = field(default_factory=Passages)
+    access: ToolAccess | None = None
+    """None where there is nothing outside: tools that would need it are not offered."""
+    abilities: dict[str, Ability] = field(default_factory=dict)
+    """What may be called in this turn beside the search, by name, once `open_tools` has opened it."""
     searches: int = 0
+    calls: int = 0
+    """Of tools other than the search, so far in the turn."""
     ended: bool = False
     """Set by a tool after which the model has nothing to say: the turn waits for the visitor, or for a person."""
 
