@@ -15,7 +15,8 @@ import pytest
 import stonechat
 from stonechat import ids
 from stonechat.errors import Unavailable
-from stonechat.knowledge.index import Hit, IndexPoint, KnowledgeIndex, chunk_id, open_index, query_vector, term_of
+from stonechat.knowledge.index import Hit, IndexPoint, KnowledgeIndex, chunk_id, open_index
+from stonechat.knowledge.index_vectors import query_vector, term_of
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.index_server import ServerIndex
 from stonechat.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from stonechat.knowledge.excerpt_terms import Term, terms_of
 from stonechat.knowledge.excerpt_units import Unit, stems_of
-from stonechat.knowledge.index import DEFAULT_LANGUAGE
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE
 from stonechat.knowledge.lexicon import ASKS, NUMBERED
 from stonechat.knowledge.search import Passage
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from math import log
 
 from stonechat.knowledge.excerpt_units import Unit, stems_of
-from stonechat.knowledge.index import term_of
+from stonechat.knowledge.index_vectors import term_of
 from stonechat.knowledge.lexicon import LIGHT, reworded, words_of
 from stonechat.knowledge.related import related
 from stonechat.knowledge.search import Passage

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from stonechat.knowledge.index import term_of
+from stonechat.knowledge.index_vectors import term_of
 from stonechat.knowledge.lexicon import words_of
 from stonechat.knowledge.search import Passage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from stonechat.knowledge.index import DEFAULT_LANGUAGE, MAX_QUERY_CHARACTERS, term_of
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, MAX_QUERY_CHARACTERS, term_of
 
 MAX_SPANS = 500
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)?")

@@ -2,43 +2,27 @@
 
 Every method takes the tenant first, and the tenant decides which collection is touched; no argument can name another.
 Two engines stand behind the door: Qdrant Edge in this process (`index_edge.py`), and a server or cluster
-(`index_server.py`). BM25 vectors are made here for both, so both rank alike. Nothing outside these three files imports
-a Qdrant client. The index is derived: whoever searches checks each hit against Postgres before using it.
+(`index_server.py`). BM25 vectors are made in `index_vectors.py` for both, so both rank alike. Nothing outside these files imports a
+Qdrant client. The index is derived: whoever searches checks each hit against Postgres before using it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from itertools import pairwise
 from typing import Protocol
 from uuid import UUID, uuid5
 
-from qdrant_edge import Bm25, Bm25Config, DisabledStemmer, SparseVector, TokenizerType
-
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE
 from stonechat.settings import Settings
 
 VECTOR = "text"
 """Name of the sparse vector in every collection."""
 MAX_HITS = 1000
-MAX_QUERY_CHARACTERS = 4000
 BATCH = 256
 """Points written in one call, so that a search never waits behind a whole book."""
-DEFAULT_LANGUAGE = "en"
 
 _POINTS = UUID("5f0c3a52-94f1-5b0e-9d6b-3a4f1f0c8a11")
-_K1, _B, _AVERAGE_TOKENS = 1.5, 0.75, 100.0
-_LANGUAGES = {
-    "ar": "arabic", "az": "azerbaijani", "bn": "bengali", "ca": "catalan", "da": "danish", "de": "german",
-    "el": "greek", "en": "english", "es": "spanish", "eu": "basque", "fi": "finnish", "fr": "french", "he": "hebrew",
-    "hu": "hungarian", "id": "indonesian", "it": "italian", "kk": "kazakh", "ne": "nepali", "nl": "dutch",
-    "no": "norwegian", "pt": "portuguese", "ro": "romanian", "ru": "russian", "sl": "slovene", "sv": "swedish",
-    "tg": "tajik", "tr": "turkish",
-}  # fmt: skip
-_IN_PAIRS = frozenset({"zh", "ja", "ko"})
-_RUN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,56 +93,3 @@ def point_id(tenant_id: UUID, document_id: str, *, version: int, ordinal: int) -
 def chunk_id(tenant_id: UUID, document_id: str, *, version: int, ordinal: int) -> str:
     """The id of a passage in Postgres and in citations, from the same facts as its point's."""
     return f"chk_{point_id(tenant_id, document_id, version=version, ordinal=ordinal).hex}"
-
-
-@cache
-def _bm25(language: str) -> Bm25:
-    if language == "th":
-        tokenizer, stemmer = TokenizerType.Multilingual, DisabledStemmer()
-        return Bm25(Bm25Config(k=_K1, b=_B, avg_len=_AVERAGE_TOKENS * 2, tokenizer=tokenizer, stemmer=stemmer))
-    if language in _IN_PAIRS:
-        return Bm25(Bm25Config(k=_K1, b=_B, avg_len=_AVERAGE_TOKENS * 6, stemmer=DisabledStemmer()))
-    return Bm25(
-        Bm25Config(
-            k=_K1, b=_B, avg_len=_AVERAGE_TOKENS, language=_LANGUAGES.get(language, "english"), ascii_folding=True
-        )
-    )
-
-
-def in_pairs(text: str) -> str:
-    """The text with its Chinese, Japanese and Korean as overlapping pairs of characters, spaces between them.
-
-    A tokenizer with a dictionary cuts a short question otherwise than the sentence that answers it, and then finds
-    nothing; pairs are cut alike everywhere, in texts of mixed languages, too.
-    """
-    return _RUN.sub(_pairs, text)
-
-
-def _pairs(run: re.Match[str]) -> str:
-    characters = run.group()
-    if len(characters) == 1:
-        return f" {characters} "
-    return f" {' '.join(map(''.join, pairwise(characters)))} "
-
-
-def document_vector(text: str, language: str) -> SparseVector:
-    """BM25 weights of a passage's terms."""
-    return _bm25(language).embed_document(in_pairs(text))
-
-
-def query_vector(text: str, languages: Iterable[str]) -> tuple[list[int], list[float]]:
-    """Each term of the query once, stemmed as each of the languages would; empty for a query of stop words only."""
-    text = text[:MAX_QUERY_CHARACTERS].encode("utf-8", errors="replace").decode()  # lone surrogates do not reach Rust
-    text = in_pairs(text)
-    terms: dict[int, float] = {}
-    for language in sorted(set(languages)) or [DEFAULT_LANGUAGE]:
-        terms.update((index, 1.0) for index in _bm25(language).embed_query(text).indices)
-    indices = sorted(terms)
-    return indices, [terms[index] for index in indices]
-
-
-@lru_cache(maxsize=50_000)
-def term_of(word: str, language: str = DEFAULT_LANGUAGE) -> int | None:
-    """The stem of one word as a number, equal for words that the index treats as equal; None for a stop word."""
-    indices = _bm25(language).embed_query(word).indices
-    return indices[0] if indices else None

@@ -34,17 +34,8 @@ from qdrant_edge import (
 )
 
 from stonechat.errors import Unavailable
-from stonechat.knowledge.index import (
-    BATCH,
-    DEFAULT_LANGUAGE,
-    MAX_HITS,
-    VECTOR,
-    Hit,
-    IndexPoint,
-    chunk_id,
-    document_vector,
-    point_id,
-)
+from stonechat.knowledge.index import BATCH, MAX_HITS, VECTOR, Hit, IndexPoint, chunk_id, point_id
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, document_vector
 from stonechat.knowledge.related import asked_vector
 
 MAX_OPEN = 20

@@ -10,17 +10,8 @@ from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from stonechat.errors import Unavailable
-from stonechat.knowledge.index import (
-    BATCH,
-    DEFAULT_LANGUAGE,
-    MAX_HITS,
-    VECTOR,
-    Hit,
-    IndexPoint,
-    chunk_id,
-    document_vector,
-    point_id,
-)
+from stonechat.knowledge.index import BATCH, MAX_HITS, VECTOR, Hit, IndexPoint, chunk_id, point_id
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, document_vector
 from stonechat.knowledge.related import asked_vector
 
 TIMEOUT_SECONDS = 10

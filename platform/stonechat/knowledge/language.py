@@ -44,6 +44,19 @@ _CLEAR_SHARE, _CLEAR_WORDS = 0.08, 3
 
 def detect_language(text: str) -> str:
     """ISO 639-1 of the text's language; English when nothing tells."""
+    script = language_of_script(text)
+    if script is not None:
+        return script
+    shares, total = small_word_shares(text)
+    if not total:
+        return DEFAULT
+    best = max(shares, key=lambda language: (shares[language][0], language == DEFAULT))
+    share, different = shares[best]
+    return best if share >= _CLEAR_SHARE and different >= _CLEAR_WORDS else DEFAULT
+
+
+def language_of_script(text: str) -> str | None:
+    """The language that the text's letters tell; None for Latin ones, and for scripts that are not known here."""
     probe = text[:_PROBE]
     latin = len(_LATIN.findall(probe))
     for language, script in _SCRIPTS:
@@ -51,11 +64,16 @@ def detect_language(text: str) -> str:
         # A character of Chinese says as much as three or four letters; kana decide for Japanese even among many Han.
         if found and found * (4 if language in ("zh", "ko", "ja") else 1) > latin:
             return language
-    words = Counter(word.lower() for word in _WORD.findall(probe))
+    return None
+
+
+def small_word_shares(text: str) -> tuple[dict[str, tuple[float, int]], int]:
+    """For each language of Latin script: the share of the words that are its small words, and how many different ones
+    there are. And the number of words.
+    """
+    words = Counter(word.lower() for word in _WORD.findall(text[:_PROBE]))
     total = sum(words.values())
-    if not total:
-        return DEFAULT
-    scores = {language: sum(words[word] for word in small) / total for language, small in _LISTS.items()}
-    best = max(scores, key=lambda language: (scores[language], language == DEFAULT))
-    different = sum(1 for word in _LISTS[best] if words[word])
-    return best if scores[best] >= _CLEAR_SHARE and different >= _CLEAR_WORDS else DEFAULT
+    return {
+        language: (sum(words[word] for word in small) / max(total, 1), sum(1 for word in small if words[word]))
+        for language, small in _LISTS.items()
+    }, total

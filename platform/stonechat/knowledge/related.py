@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from pathlib import Path
 
-from stonechat.knowledge.index import DEFAULT_LANGUAGE, query_vector, term_of
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, query_vector, term_of
 from stonechat.knowledge.lexicon import GROUPS, LIGHT, words_of
 
 _THESAURUS = Path(__file__).with_name("related.txt")

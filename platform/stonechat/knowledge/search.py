@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.errors import InvalidInput
 from stonechat.knowledge.deps import Knowledge
-from stonechat.knowledge.index import DEFAULT_LANGUAGE, Hit
+from stonechat.knowledge.index import Hit
+from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE
 from stonechat.knowledge.models import Chunk, Document, IndexState
 
 MAX_LIMIT = 100
