@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
 
+    trace_days: int = Field(30, ge=1, le=3650, validation_alias="STONECHAT_TRACE_DAYS")
+    """How long it is kept how each answer came about."""
+    otlp_endpoint: str | None = Field(None, validation_alias="STONECHAT_OTLP_ENDPOINT")
+    """Base address of an OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`; none: no export."""
+    otlp_headers: SecretStr | None = Field(None, validation_alias="STONECHAT_OTLP_HEADERS")
+    """`name=value,…`, such as `authorization=Bearer …`, sent to the collector."""
+
     configured_sign_up: Literal["open", "invite", "closed"] | None = Field(None, validation_alias="STONECHAT_SIGN_UP")
     smtp_url: SecretStr | None = Field(None, validation_alias="STONECHAT_SMTP_URL")
     """`smtp://user:password@host:587` (STARTTLS) or `smtps://…:465`. Without it, mail is written to `<data_dir>/mail`."""
@@ -84,6 +91,14 @@ class Settings(BaseSettings):
         if parts and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query):
             raise ValueError("this is the scheme and host of the platform, such as https://chat.example.com")
         return url
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_a_collector(cls, url: str | None) -> str | None:
+        parts = urlsplit(url) if url else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username):
+            raise ValueError("this is the address of a collector, such as http://collector:4318")
+        return url or None
 
     @field_validator("database_url", "configured_direct_database_url", "configured_owner_database_url")
     @classmethod

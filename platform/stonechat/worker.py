@@ -13,6 +13,7 @@ from sqlalchemy import text
 from stonechat import mail
 from stonechat.accounts import lockout, resets
 from stonechat.accounts import sessions as console_sessions
+from stonechat.assistant.trace_store import purge_traces
 from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
@@ -41,6 +42,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "17 3 * * *": lambda: _ensure_partitions(database),
             "*/10 * * * *": lambda: _purge_run_events(database),
             "*/15 * * * *": lambda: _purge_console(database),
+            "23 * * * *": lambda: _purge_traces(database, days=settings.trace_days),
         },
         on_give_up=give_up_hooks(knowledge),
     )
@@ -83,6 +85,10 @@ async def _ensure_partitions(database: Database) -> None:
 
 async def _purge_run_events(database: Database) -> None:
     await purge_run_events(database)
+
+
+async def _purge_traces(database: Database, *, days: int) -> None:
+    await purge_traces(database, days=days)
 
 
 async def _purge_console(database: Database) -> None:

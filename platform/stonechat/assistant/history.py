@@ -1,113 +1,244 @@
-"""A thread's items as a model's input, within bounds."""
+"""A thread's items as a model's input, within a budget of tokens: the newest first, and nothing torn apart.
+
+The unit is the item. One hidden item is a tool's call together with its output, and so is a client tool call: what fits,
+fits whole. What the visitor did last, and what tools answered since, is always in, cut if it must be. What no longer
+fits is dropped, or stands in a summary that was made after an earlier turn (`summaries.py`).
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import assert_never
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from agents import TResponseInputItem
-from chatkit.types import (
-    AssistantMessageItem,
-    ClientToolCallItem,
-    EndOfTurnItem,
-    GeneratedImageItem,
-    HiddenContextItem,
-    SDKHiddenContextItem,
-    StructuredInputItem,
-    TaskItem,
-    ThreadItem,
-    UserMessageItem,
-    WidgetItem,
-    WorkflowItem,
-)
+from chatkit.types import HiddenContextItem, ThreadItem, UserMessageItem
 
-from stonechat.assistant.tools.search import SEARCH_TOOL_NAME, remembered_chunks
+from stonechat.assistant.history_budget import cut_to_tokens, estimate_tokens
+from stonechat.assistant.history_items import as_input, note
 
-MAX_ITEMS = 60
-MAX_CHARACTERS = 80_000
-"""Of all the items together; the newest message is always among them, cut if it must be."""
+MAX_ITEMS = 250
+"""Of a thread that a turn ever looks at."""
+ITEM_TOKENS = 4
+"""What a message costs beyond its text."""
+MIN_CUT_TOKENS = 50
 
 
-def user_text(item: UserMessageItem) -> str:
-    """What a visitor wrote, with tags as @names, the quoted text, and the names of attachments."""
-    parts = [part.text if part.type == "input_text" else f"@{part.text}" for part in item.content]
-    text = "".join(parts)
-    if item.quoted_text:
-        text += f"\n\n(This is about: “{item.quoted_text}”)"
-    if item.attachments:
-        text += "\n\n(Attached: " + ", ".join(attachment.name for attachment in item.attachments) + ")"
-    return text
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was said up to an item, in few words."""
+
+    text: str
+    upto_item_id: str
+    items: int
+    """How many items it tells of, those of summaries before it included."""
 
 
-def to_model_input(
-    history: Sequence[ThreadItem], *, recalled: Mapping[str, str] | None = None
-) -> list[TResponseInputItem]:
-    """The newest items that fit, oldest first.
+@dataclass(slots=True)
+class History:
+    """What a model is shown of a conversation, and what it is not."""
 
-    `recalled` maps the id of a hidden item that remembers a search to that search's output, to be shown again.
-    Assistant messages are plain `{"role", "content"}`, which both of OpenAI's APIs accept; a part typed `output_text`
-    makes Chat Completions fail from the second turn on.
+    shown: list[TResponseInputItem]
+    items: int
+    """How many items are shown."""
+    tokens: int
+    """Estimated, of all that is shown."""
+    dropped: list[ThreadItem] = field(default_factory=list)
+    """Oldest first: what neither is shown nor stands in the summary."""
+    dropped_tokens: int = 0
+    summary: Summary | None = None
+    cut: int = 0
+    """How many items were shortened."""
+    to_summarise: list[ThreadItem] = field(default_factory=list)
+    """Oldest first: what was dropped, and so much of what is shown that the next turns need not drop again."""
+
+    def as_data(self) -> dict[str, Any]:
+        """For the trace: counts alone."""
+        data: dict[str, Any] = {"items": self.items, "tokens": self.tokens, "dropped": len(self.dropped)}
+        if self.dropped:
+            data["dropped_tokens"] = self.dropped_tokens
+        if self.cut:
+            data["cut"] = self.cut
+        if self.summary is not None:
+            data["summarised"] = self.summary.items
+            data["summary_tokens"] = estimate_tokens(self.summary.text)
+        return data
+
+
+@dataclass(slots=True)
+class _Unit:
+    """An item and what it becomes."""
+
+    item: ThreadItem
+    parts: list[TResponseInputItem]
+    tokens: int
+
+
+def fit_history(
+    items: Sequence[ThreadItem],
+    *,
+    max_tokens: int,
+    summary: Summary | None = None,
+    recalled: Mapping[str, str] | None = None,
+    contents: Mapping[str, Any] | None = None,
+) -> History:
+    """The newest of `items` (oldest first) that fit into `max_tokens`, estimated.
+
+    `summary` stands for the items up to its own; it is shown if one of them is not. `recalled` maps the id of a hidden
+    item that remembers a search to that search's output, to be shown again. `contents` maps the id of a user message to
+    its content as the model's API takes it, where that is more than text (pictures).
     """
-    chosen: list[list[TResponseInputItem]] = []
-    budget = MAX_CHARACTERS
-    for item in reversed(history[-MAX_ITEMS:]):
-        converted = _convert(item, recalled or {})
-        size = sum(_size(part) for part in converted)
-        if size > budget:
-            if not chosen and isinstance(item, UserMessageItem):
-                chosen.append([{"role": "user", "content": user_text(item)[:budget]}])
-            break
-        budget -= size
-        if converted:
-            chosen.append(converted)
+    items = items[-MAX_ITEMS:]
+    units = [_unit(item, recalled or {}, contents or {}) for item in items]
+    last = _last_question(items)
+    now, before = units[last:], units[:last]
+    budget = max_tokens
+    cut = _cut_to_fit(now, budget)
+    budget -= sum(unit.tokens for unit in now)
+    if sum(unit.tokens for unit in before) <= budget and (summary is None or _holds(items, summary)):
+        kept: list[_Unit] = list(before)
+        dropped: list[_Unit] = []
+        summary = None  # all of it is there in its own words
+    else:
+        if summary is not None:
+            budget -= estimate_tokens(summary.text) + ITEM_TOKENS
+            before = before[_after(before, summary) :]
+        kept, dropped = _newest(before, budget)
     # A conversation begins with what a person said; without its beginning it must too.
-    while len(chosen) > 1 and not _is_from_user(chosen[-1]):
-        chosen.pop()
-    return [part for converted in reversed(chosen) for part in converted]
+    while summary is None and kept and not isinstance(kept[0].item, UserMessageItem):
+        dropped.append(kept.pop(0))
+    shown = [part for unit in (*kept, *now) for part in unit.parts]
+    if summary is not None:
+        shown.insert(0, note(f"What was said before, summarised: {summary.text}"))
+    dropped = [unit for unit in dropped if unit.parts]
+    outgoing = _outgoing(kept, budget=max_tokens // 2 - sum(unit.tokens for unit in now)) if dropped else []
+    tokens = sum(unit.tokens for unit in (*kept, *now))
+    return History(
+        shown=_joined(shown),
+        items=sum(1 for unit in (*kept, *now) if unit.parts),
+        tokens=tokens + (estimate_tokens(summary.text) + ITEM_TOKENS if summary is not None else 0),
+        dropped=[unit.item for unit in dropped],
+        dropped_tokens=sum(unit.tokens for unit in dropped),
+        summary=summary,
+        cut=cut,
+        to_summarise=[unit.item for unit in (*dropped, *outgoing)],
+    )
 
 
-def _convert(item: ThreadItem, recalled: Mapping[str, str]) -> list[TResponseInputItem]:  # noqa: PLR0911
-    match item:
-        case UserMessageItem():
-            return [{"role": "user", "content": user_text(item)}]
-        case AssistantMessageItem():
-            text = "\n\n".join(content.text for content in item.content if content.text)
-            return [{"role": "assistant", "content": text}] if text else []
-        case ClientToolCallItem():
-            if item.status == "pending":
-                return []
-            return _call(item.call_id, item.name, json.dumps(item.arguments), json.dumps(item.output))
-        case HiddenContextItem():
-            output, search = recalled.get(item.id), remembered_chunks(item)
-            if output is None or search is None:
-                return []
-            return _call(f"call_{item.id}", SEARCH_TOOL_NAME, json.dumps({"query": search[0]}), output)
-        case (
-            SDKHiddenContextItem()
-            | WidgetItem()
-            | GeneratedImageItem()
-            | StructuredInputItem()
-            | WorkflowItem()
-            | TaskItem()
-            | EndOfTurnItem()
-        ):
-            return []  # nothing here makes these
-        case _:
-            assert_never(item)
+def _unit(item: ThreadItem, recalled: Mapping[str, str], contents: Mapping[str, Any]) -> _Unit:
+    parts = as_input(item, recalled=recalled, content=contents.get(item.id))
+    return _Unit(item, parts, sum(map(_tokens, parts)))
 
 
-def _call(call_id: str, name: str, arguments: str, output: str) -> list[TResponseInputItem]:
-    return [
-        {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments},
-        {"type": "function_call_output", "call_id": call_id, "output": output},
-    ]
+def _last_question(items: Sequence[ThreadItem]) -> int:
+    """Where what must be shown begins: the newest message of the visitor, or else the newest item."""
+    for index in range(len(items) - 1, -1, -1):
+        if isinstance(items[index], UserMessageItem):
+            return index
+    return max(0, len(items) - 1)
 
 
-def _size(part: TResponseInputItem) -> int:
-    values = part.get("content"), part.get("output"), part.get("arguments")
-    return sum(len(value) for value in values if isinstance(value, str))
+def _cut_to_fit(units: list[_Unit], budget: int) -> int:
+    """Shorten what is too long, the longest first, until all fit. Returns how many were shortened."""
+    cut: set[int] = set()
+    for _ in range(2 * len(units)):
+        over = sum(unit.tokens for unit in units) - budget
+        if over <= 0 or not units:
+            break
+        longest = max(units, key=lambda unit: unit.tokens)
+        allowed = max(MIN_CUT_TOKENS, longest.tokens - over, budget // (len(units) + 1))
+        if allowed >= longest.tokens:
+            break
+        longest.parts = [_shortened(part, allowed // len(longest.parts)) for part in longest.parts]
+        longest.tokens = sum(map(_tokens, longest.parts))
+        cut.add(id(longest))
+    return len(cut)
 
 
-def _is_from_user(converted: list[TResponseInputItem]) -> bool:
-    return converted[0].get("role") == "user"
+def _newest(units: Sequence[_Unit], budget: int) -> tuple[list[_Unit], list[_Unit]]:
+    """Those that fit, from the newest on until one does not; and the rest. Both oldest first.
+
+    What a tool once said may be left out alone; of what people and the agent said, nothing is missing in between.
+    """
+    kept: list[_Unit] = []
+    dropped: list[_Unit] = []
+    full = False
+    for unit in reversed(units):
+        if full or unit.tokens > budget:
+            full = full or not isinstance(unit.item, HiddenContextItem)
+            dropped.append(unit)
+        else:
+            budget -= unit.tokens
+            kept.append(unit)
+    return kept[::-1], dropped[::-1]
+
+
+def _outgoing(kept: Sequence[_Unit], *, budget: int) -> Sequence[_Unit]:
+    """The oldest of what is shown, so that the rest is within `budget` and begins with what a person said."""
+    total = sum(unit.tokens for unit in kept)
+    for index, unit in enumerate(kept):
+        if total <= budget and isinstance(unit.item, UserMessageItem):
+            return kept[:index]
+        total -= unit.tokens
+    return kept
+
+
+def _after(units: Sequence[_Unit], summary: Summary) -> int:
+    return next((index + 1 for index, unit in enumerate(units) if unit.item.id == summary.upto_item_id), 0)
+
+
+def _holds(items: Sequence[ThreadItem], summary: Summary) -> bool:
+    """Whether the items reach back to all that the summary tells of."""
+    place = next((index for index, item in enumerate(items) if item.id == summary.upto_item_id), -1)
+    return place + 1 >= summary.items
+
+
+def _joined(parts: Sequence[TResponseInputItem]) -> list[TResponseInputItem]:
+    """Texts of the visitor's side that follow each other as one message: some models insist on taking turns."""
+    joined: list[TResponseInputItem] = []
+    for part in parts:
+        if joined and _is_plain(part) and _is_plain(joined[-1]):
+            text = f"{joined[-1].get('content')}\n\n{part.get('content')}"
+            joined[-1] = {"role": "user", "content": text}
+        else:
+            joined.append(part)
+    return joined
+
+
+def _is_plain(part: TResponseInputItem) -> bool:
+    return part.get("role") == "user" and isinstance(part.get("content"), str)
+
+
+_TEXTS = ("content", "arguments", "output")
+
+
+def _tokens(part: TResponseInputItem) -> int:
+    return ITEM_TOKENS + sum(estimate_tokens(text) for text in _texts(part))
+
+
+def _texts(part: TResponseInputItem) -> Iterator[str]:
+    for name in _TEXTS:
+        value = part.get(name)
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            for piece in value:
+                if isinstance(piece, dict):
+                    # A picture costs about as much as a page of text.
+                    yield str(piece.get("text") or "") if "text" in piece else "x" * 4000
+
+
+def _shortened(part: TResponseInputItem, tokens: int) -> TResponseInputItem:
+    shorter: dict[str, Any] = dict(part)
+    for name in ("content", "output"):
+        value = shorter.get(name)
+        if isinstance(value, str):
+            shorter[name] = cut_to_tokens(value, max(1, tokens - ITEM_TOKENS))
+        elif isinstance(value, list):
+            shorter[name] = [
+                piece | {"text": cut_to_tokens(piece["text"], max(1, tokens - ITEM_TOKENS))}
+                if isinstance(piece, dict) and isinstance(piece.get("text"), str)
+                else piece
+                for piece in value
+            ]
+    return shorter  # type: ignore[return-value]

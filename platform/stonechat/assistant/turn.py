@@ -18,6 +18,8 @@ ItemKind = Literal[
 """The kinds of thread items that an answer makes."""
 
 GenerateItemId = Callable[[ItemKind], str]
+LoadEarlier = Callable[[str, int], Awaitable[list[ThreadItem]]]
+"""(an item, how many) → at most so many items of the thread before that one, oldest first."""
 
 
 @dataclass(slots=True)
@@ -68,26 +70,38 @@ class Turn:
     agent_version: int = 0
     usage: TurnUsage = field(default_factory=TurnUsage)
     trace: Trace = field(default_factory=Trace)
+    earlier: LoadEarlier | None = None
+    """Reads what came before the history; None if nothing did."""
+    afterwards: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+    """What is to be done once the turn is over and stored, if it was answered. Nobody waits for it."""
     hand_over: Callable[[str], Awaitable[None]] | None = None
     """Asks a person to take the conversation over, for a reason; None where there is nobody to ask."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What a tool answered that the visitor ran."""
+
+    data: Any
+    """JSON, as the tool's `result` maps it."""
+    failed: bool
+    events: Sequence[ThreadStreamEvent]
+    """Among them the hidden item by which the model learns of it."""
+
+
 class RunsTools(Protocol):
-    """`Assistant`, for what visitors do in widgets."""
+    """Runs tools for what visitors do in widgets."""
 
-    async def run_tool(self, turn: Turn, *, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Run an HTTP tool of the turn's agent because the visitor asked for it, and give what it answered, as JSON.
-
-        Raises a `StonechatError` with a sentence for the visitor.
-        """
+    async def run_tool(self, turn: Turn, *, name: str, arguments: Mapping[str, Any]) -> ToolAnswer:
+        """Run an HTTP tool of the turn's agent. Raises `NotOffered`, or `InvalidInput` for arguments that do not fit."""
         ...
 
 
 class WritesTitles(Protocol):
-    """`Assistant`, for the names of conversations."""
+    """Names conversations."""
 
     async def title(self, turn: Turn) -> str | None:
-        """A short name for a conversation that begins so; None where no model makes one. Counted in the turn's use."""
+        """A short name for a conversation that begins so; None where no model makes one. Keeps its own account."""
         ...
 
 
