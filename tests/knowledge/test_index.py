@@ -16,9 +16,9 @@ import stonechat
 from stonechat import ids
 from stonechat.errors import Unavailable
 from stonechat.knowledge.index import Hit, IndexPoint, KnowledgeIndex, chunk_id, open_index
-from stonechat.knowledge.index_vectors import query_vector, term_of
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.index_server import ServerIndex
+from stonechat.knowledge.index_vectors import query_vector, term_of
 from stonechat.settings import Settings
 
 SERVER = os.environ.get("STONECHAT_TEST_QDRANT_URL")

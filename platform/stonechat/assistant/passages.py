@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from chatkit.types import FileSource, URLSource
 
@@ -11,6 +12,8 @@ from stonechat.knowledge.search import Passage
 MAX_PASSAGES = 40
 """Per turn, over all of its searches."""
 _SNIPPET_CHARACTERS = 200
+_FRAGMENT = "!$&'()*+,;=:@/?-._~"
+"""What RFC 3986 lets stand in a fragment."""
 
 
 class Passages:
@@ -50,10 +53,25 @@ class Passages:
             return None
         passage = self._passages[number - 1]
         snippet = _snippet(passage.text)
-        group = " › ".join(passage.headings)[:_SNIPPET_CHARACTERS] or None
+        group = " › ".join([*passage.headings, *_pages(passage)])[:_SNIPPET_CHARACTERS] or None
         if passage.url:
-            return URLSource(url=passage.url, title=passage.title, description=snippet, group=group)
+            return URLSource(url=_place(passage, passage.url), title=passage.title, description=snippet, group=group)
         return FileSource(filename=passage.title, title=passage.title, description=snippet, group=group)
+
+
+def _place(passage: Passage, url: str) -> str:
+    """The address of the passage's heading, or of its page in a PDF; an address that names a place already is kept."""
+    if "#" in url:
+        return url
+    if passage.anchor:
+        return f"{url}#{quote(passage.anchor, safe=_FRAGMENT)}"
+    if passage.page and url.partition("?")[0].lower().endswith(".pdf"):
+        return f"{url}#page={passage.page}"
+    return url
+
+
+def _pages(passage: Passage) -> list[str]:
+    return [f"p. {passage.page}"] if passage.page else []
 
 
 def _snippet(text: str) -> str:

@@ -38,6 +38,8 @@ class Passage:
     """BM25; comparable within one search only."""
     headings: tuple[str, ...] = ()
     page: int | None = None
+    anchor: str | None = None
+    """What comes after `#` in an address that leads to the heading above."""
     start_offset: int = 0
     end_offset: int = 0
     language: str = field(default=DEFAULT_LANGUAGE)
@@ -122,6 +124,7 @@ async def _living(session: AsyncSession, tenant_id: UUID, hits: Sequence[Hit]) -
             score=hit.score,
             headings=tuple(row.Chunk.headings),
             page=row.Chunk.page,
+            anchor=row.Chunk.anchor,
             start_offset=row.Chunk.start_offset,
             end_offset=row.Chunk.end_offset,
             language=row.language or DEFAULT_LANGUAGE,
