@@ -9,7 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from chatkit.types import NonStreamingReq, StreamingReq, is_streaming_req
+from chatkit.types import (
+    AttachmentsCreateReq,
+    NonStreamingReq,
+    StreamingReq,
+    ThreadsSyncCustomActionReq,
+    is_streaming_req,
+)
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -87,7 +93,12 @@ async def _answer_with_json(
     receive: Receive,
     send: Send,
 ) -> None:
-    await services.limiter.check_address(client_address(connection))
+    if isinstance(request, ThreadsSyncCustomActionReq):  # it asks services, as messages do
+        await services.limiter.check_message(caller, address=client_address(connection))
+    else:
+        await services.limiter.check_address(client_address(connection))
+    if isinstance(request, AttachmentsCreateReq):
+        await services.limiter.check_upload(caller)
     answer = await services.chat.answer(request, caller)
     response = Response(answer, media_type="application/json", headers={"Cache-Control": "no-store"})
     await response(connection.scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -24,7 +24,7 @@ from stonechat.assistant.config_parts import (
     Theme,
 )
 from stonechat.assistant.config_rules import Guardrails
-from stonechat.assistant.config_tools import MAX_TOOLS, HandOver, McpServer, Tool
+from stonechat.assistant.config_tools import MAX_TOOLS, RESERVED_NAMES, HandOver, HttpTool, McpServer, Tool, WidgetTool
 from stonechat.errors import InvalidInput
 
 
@@ -65,8 +65,13 @@ class AgentConfig(Part):
     """How much of a long conversation the model is shown."""
     tools: Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)] = ()
     """What it can do beyond talking."""
+    ask: bool = False
+    """Whether it may ask visitors by forms, with choices and fields, rather than only in words."""
     hand_over: HandOver = HandOver()
     """Letting a person take over."""
+    titles: Literal["question", "model"] = "question"
+    """What a conversation is called: the first words of its first question, or what the model makes of it in one short call,
+    where the model is no built-in one."""
     guardrails: Guardrails = Guardrails()
     """Rules for what goes in and what comes out."""
     attachments: Attachments = Attachments()
@@ -81,6 +86,20 @@ class AgentConfig(Part):
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise ValueError("two tools have the same name")
+        if taken := RESERVED_NAMES & set(names):
+            raise ValueError(f"“{min(taken)}” is the name of a built-in tool")
+        return self
+
+    @model_validator(mode="after")
+    def _actions_lead_somewhere(self) -> Self:
+        targets: dict[str, str] = {}
+        callable_tools = {tool.name for tool in self.tools if isinstance(tool, HttpTool)}
+        for tool in self.tools:
+            for action, target in tool.actions.items() if isinstance(tool, WidgetTool) else ():
+                if target not in callable_tools:
+                    raise ValueError(f"the action “{action}” runs “{target}”, which is no HTTP tool of this agent")
+                if targets.setdefault(action, target) != target:
+                    raise ValueError(f"the action “{action}” runs two different tools")
         return self
 
     def as_json(self) -> dict[str, Any]:

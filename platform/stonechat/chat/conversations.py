@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.chat.codec import HIDDEN_KINDS
-from stonechat.chat.models import Feedback, Thread, ThreadItem
+from stonechat.chat.models import Feedback, Handling, Thread, ThreadItem
 from stonechat.errors import NotFound
 from stonechat.identity.models import User
 from stonechat.web import Page, decode_cursor, encode_cursor
@@ -51,12 +50,20 @@ class ConversationSummary(BaseModel):
     status: dict[str, Any]
     agent_id: str | None
     user: ConversationUser
+    handling: Handling
+    """Who answers: the assistant while it is `open` or `resolved`, nobody yet, or a person."""
+    handled_by: str | None
+    """The person or API key that took it over last."""
+    handling_since: AwareDatetime | None
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
 
 class Conversation(ConversationSummary):
-    """A conversation with its items, oldest first, in the protocol's shapes; hidden items are left out."""
+    """A conversation with its items, oldest first, in the protocol's shapes; hidden items are left out.
+
+    An item that a person of the team wrote says so: `written_by`, the id of the person or of the API key.
+    """
 
     items: list[dict[str, Any]]
     more_items: bool
@@ -79,6 +86,7 @@ async def list_conversations(
     query: str | None = None,
     agent_id: str | None = None,
     user_id: str | None = None,
+    handling: Handling | None = None,
     limit: int = 20,
     cursor: str | None = None,
 ) -> Page[ConversationSummary]:
@@ -91,6 +99,8 @@ async def list_conversations(
         chosen = chosen.where(Thread.agent_id == agent_id)
     if user_id is not None:
         chosen = chosen.where(Thread.user_id == user_id)
+    if handling is not None:
+        chosen = chosen.where(Thread.handling == handling)
     if query:
         chosen = chosen.where(_contains(actor.tenant_id, query))
     if cursor is not None:
@@ -115,7 +125,7 @@ async def get_conversation(session: AsyncSession, actor: Actor, *, thread_id: st
     """One conversation with its newest `MAX_ITEMS` items, or `NotFound`."""
     summary = await get_summary(session, actor, thread_id=thread_id)
     newest = (
-        select(ThreadItem.data)
+        select(ThreadItem.data, ThreadItem.written_by)
         .where(
             ThreadItem.tenant_id == actor.tenant_id,
             ThreadItem.thread_id == thread_id,
@@ -124,9 +134,12 @@ async def get_conversation(session: AsyncSession, actor: Actor, *, thread_id: st
         .order_by(ThreadItem.seq.desc())
         .limit(MAX_ITEMS + 1)
     )
-    data: Sequence[str] = (await session.scalars(newest)).all()
-    items = [json.loads(item) for item in reversed(data[:MAX_ITEMS])]
-    return Conversation(**summary.model_dump(), items=items, more_items=len(data) > MAX_ITEMS)
+    rows = (await session.execute(newest)).all()
+    items = [
+        json.loads(row.data) | ({"written_by": row.written_by} if row.written_by else {})
+        for row in reversed(rows[:MAX_ITEMS])
+    ]
+    return Conversation(**summary.model_dump(), items=items, more_items=len(rows) > MAX_ITEMS)
 
 
 async def list_feedback(session: AsyncSession, actor: Actor, *, thread_id: str) -> list[FeedbackView]:
@@ -193,6 +206,9 @@ def _summary(thread: Thread, user: User | None) -> ConversationSummary:
         status=json.loads(thread.status),
         agent_id=thread.agent_id,
         user=who,
+        handling=thread.handling,
+        handled_by=thread.handled_by,
+        handling_since=thread.handling_since,
         created_at=thread.created_at,
         updated_at=thread.updated_at,
     )

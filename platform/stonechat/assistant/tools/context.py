@@ -76,6 +76,8 @@ class TurnContext:
     searches: int = 0
     calls: int = 0
     """Of tools other than the search, so far in the turn."""
+    shown: int = 0
+    """Widgets that the visitor was shown in this turn."""
     ended: bool = False
     """Set by a tool after which the model has nothing to say: the turn waits for the visitor, or for a person."""
 
