@@ -5,14 +5,16 @@
       Unauthenticated       401   InvalidSession, InvalidUserToken, InvalidApiKey, InvalidTicket, SignInNeeded,
                               SignInRefused
       Forbidden             403   OriginNotAllowed, ScopeMissing, RoleTooLow, TargetNotAllowed,
-                              ForgedRequest
+                              ForgedRequest, InvalidLink
       NotFound              404   UnknownDomainKey
       MethodNotAllowed      405
       Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
-                              WrongItem, NotOffered
+                              WrongItem, NotOffered, AttachmentNotUploaded, AttachmentAlreadyUploaded, StorageFull
+      UploadTooSlow         408
       PayloadTooLarge       413
       UnsupportedMediaType  415
-      InvalidInput          422   DocumentUnreadable, ModelUnknown, SourceTypeNotSupported
+      InvalidInput          422   DocumentUnreadable, ModelUnknown, SourceTypeNotSupported, UploadIncomplete, TooManyFiles,
+                              ImageUnreadable, ImageTooLarge
         DocumentUnreadable        DocumentEmpty, DocumentEncrypted, DocumentWithoutText, DocumentTooDemanding
       TooManyRequests       429   RateLimited, TooManyConcurrent, TooManyAttempts
       Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed,
@@ -122,6 +124,10 @@ class ForgedRequest(Forbidden):
     code, title = "forged_request", "This form was not sent from a page of the console"
 
 
+class InvalidLink(Forbidden):
+    code, title = "invalid_link", "This link is not valid, or not any more"
+
+
 class NotFound(StonechatError):
     status, code, title = 404, "not_found", "There is nothing here by that name"
 
@@ -170,12 +176,28 @@ class NotOffered(Conflict, RuntimeError):
     code, title = "not_offered", "This assistant does not offer that"
 
 
+class AttachmentNotUploaded(Conflict):
+    code, title = "attachment_not_uploaded", "This file has not been uploaded yet"
+
+
+class AttachmentAlreadyUploaded(Conflict):
+    code, title = "attachment_already_uploaded", "This file was uploaded already"
+
+
+class StorageFull(Conflict):
+    code, title = "storage_full", "There is no room for more files"
+
+
 class IdempotencyKeyReused(Conflict):
     code, title = "idempotency_key_reused", "This Idempotency-Key was used before with a different request"
 
 
 class PayloadTooLarge(StonechatError):
     status, code, title = 413, "payload_too_large", "The request is larger than this address takes"
+
+
+class UploadTooSlow(StonechatError):
+    status, code, title = 408, "upload_too_slow", "The file did not arrive in time"
 
 
 class UnsupportedMediaType(StonechatError):
@@ -210,6 +232,22 @@ class DocumentTooDemanding(DocumentUnreadable):
 
 class SourceTypeNotSupported(InvalidInput):
     code, title = "source_type_not_supported", "This type of source cannot be added yet"
+
+
+class UploadIncomplete(InvalidInput):
+    code, title = "upload_incomplete", "The file arrived with fewer bytes than were announced"
+
+
+class TooManyFiles(InvalidInput):
+    code, title = "too_many_files", "These are too many files"
+
+
+class ImageUnreadable(InvalidInput):
+    code, title = "image_unreadable", "This picture is damaged, or is none"
+
+
+class ImageTooLarge(InvalidInput):
+    code, title = "image_too_large", "This picture has too many pixels"
 
 
 class ModelUnknown(InvalidInput):

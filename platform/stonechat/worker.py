@@ -14,6 +14,7 @@ from stonechat import mail
 from stonechat.accounts import lockout, resets
 from stonechat.accounts import sessions as console_sessions
 from stonechat.assistant.trace_store import purge_traces
+from stonechat.chat.attachment_sweeper import mark_strays, sweep_attachments
 from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
@@ -23,6 +24,7 @@ from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 from stonechat.settings import Settings
 
 SWEEP_SECONDS = 5.0
+FILES_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "17 3 * * *": lambda: _ensure_partitions(database),
             "*/10 * * * *": lambda: _purge_run_events(database),
             "*/15 * * * *": lambda: _purge_console(database),
+            "41 3 * * *": lambda: _mark_strays(database),
             "23 * * * *": lambda: _purge_traces(database, days=settings.trace_days),
         },
         on_give_up=give_up_hooks(knowledge),
@@ -50,6 +53,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
     tasks = [
         asyncio.create_task(runner.run()),
         asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
+        asyncio.create_task(_every(FILES_SECONDS, lambda: sweep_attachments(database, knowledge.files))),
     ]
     try:
         yield runner
@@ -89,6 +93,10 @@ async def _purge_run_events(database: Database) -> None:
 
 async def _purge_traces(database: Database, *, days: int) -> None:
     await purge_traces(database, days=days)
+
+
+async def _mark_strays(database: Database) -> None:
+    await mark_strays(database)
 
 
 async def _purge_console(database: Database) -> None:

@@ -62,7 +62,7 @@ class ExtractiveModel(StreamingModel):
     def _answer(self, question: str, *, searched: bool) -> str:
         if not question:
             return NO_QUESTION
-        if not searched:
+        if not searched and not len(self._passages):  # attached documents are there without a search
             return NO_DOCUMENTS
         blocks, left = [], MAX_QUOTE_CHARACTERS
         for quote in self._quotes(question, self._passages.all()):

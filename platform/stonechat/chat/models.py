@@ -95,15 +95,35 @@ class ThreadItem(TenantRow):
 
 
 class Attachment(TenantRow):
-    """What is known of an uploaded file; its bytes are elsewhere."""
+    """What is known of a file that a visitor attached; its bytes are in the file store. Goes with its thread."""
 
     __tablename__ = "attachments"
+    __table_args__ = (
+        Index("attachments_bytes_idx", "tenant_id", "bytes"),
+        Index("attachments_thread_idx", "tenant_id", "thread_id"),
+        Index("attachments_unused_idx", "created_at", postgresql_where=text("thread_id IS NULL")),
+        Index("attachments_deleted_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+    )
 
     attachment_id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str]
     thread_id: Mapped[str | None]
+    """The conversation that it was sent in; None until it is sent."""
     data: Mapped[str] = mapped_column(JsonText)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """As announced until it is uploaded, then as stored; what the tenant's space is counted by."""
+    media_type: Mapped[str | None]
+    """Of what is stored, by its content."""
+    content: Mapped[str | None] = mapped_column(deferred=True)
+    """The beginning of a document's text."""
+    characters: Mapped[int] = mapped_column(server_default=text("0"))
+    """Of the document's whole text."""
+    claimed_until: Mapped[datetime | None]
+    """Until then, one upload is under way."""
+    uploaded_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """From then on it is not found, and the sweeper removes it."""
 
 
 class Feedback(TenantRow):

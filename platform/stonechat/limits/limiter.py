@@ -28,6 +28,8 @@ from stonechat.settings import Settings
 from stonechat.web import ClientAddress
 
 WINDOW_SECONDS = 60
+UPLOADS_PER_MINUTE = 30
+"""Of one visitor; how much a tenant keeps in all is bounded elsewhere."""
 STORE_TIMEOUT_SECONDS = 0.25
 STORE_PAUSE_SECONDS = 5.0
 """After a failure the shared store is left alone this long, so that an outage costs few requests their time."""
@@ -38,6 +40,7 @@ _SENTENCES = {
     "visitor": "You are sending messages very quickly.",
     "agent": "This assistant is very busy.",
     "tenant": "This site's assistants are very busy.",
+    "upload": "You are attaching files very quickly.",
 }
 
 Answer = TypeVar("Answer")
@@ -121,6 +124,10 @@ class Limiter:
         """Count one request of an address; raises `RateLimited`."""
         if not is_exempt(address, self._settings):
             await self._hit("address", self._settings.ip_requests_per_minute, address_key(address))
+
+    async def check_upload(self, caller: Caller) -> None:
+        """Count one file that is about to be attached; raises `RateLimited`."""
+        await self._hit("upload", UPLOADS_PER_MINUTE, caller.tenant_id.hex, caller.user_id)
 
     @asynccontextmanager
     async def answering(self, caller: Caller) -> AsyncIterator[None]:
