@@ -223,14 +223,33 @@ def openapi(check: bool) -> None:
 
 
 @main.command()
-@click.option("--rounds", default=5, show_default=True, help="Rounds of each measurement; more is steadier.")
-@click.option("--seconds", default=3.0, show_default=True, help="Length of one round.")
-def bench(rounds: int, seconds: float) -> None:
-    """Measure this server beside a minimal in-memory ChatKit server; prints JSON."""
-    from stonechat.bench import run_bench
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["core", "agent", "streams", "growth"]),
+    help="Measure this part; may be given more than once.  [default: all]",
+)
+@click.option("--rounds", default=5, show_default=True, help="Rounds of each comparison; more is steadier.")
+@click.option("--seconds", default=2.0, show_default=True, help="Length of one round.")
+@click.option("--streams", default=1000, show_default=True, help="How many streams at once.")
+@click.option("--items", default=1_000_000, show_default=True, help="What a tenant is grown to.")
+def bench(only: tuple[str, ...], rounds: int, seconds: float, streams: int, items: int) -> None:
+    """Measure this server beside a minimal in-memory ChatKit server; prints JSON, and a table on standard error."""
+    from stonechat.bench import PARTS, run_bench
+    from stonechat.bench.report import table
 
     with _services() as settings:
-        click.echo(json.dumps(run_bench(settings, rounds=rounds, seconds=seconds), indent=2))
+        report = run_bench(
+            settings,
+            only=only or PARTS,
+            rounds=max(rounds, 1),
+            seconds=min(max(seconds, 0.1), 60.0),
+            streams=min(max(streams, 1), 5000),
+            items=min(max(items, 1), 10_000_000),
+            say=lambda progress: click.echo(progress, err=True),
+        )
+    click.echo(table(report), err=True)
+    click.echo(json.dumps(report, indent=2))
 
 
 @main.group("eval")

@@ -1,7 +1,6 @@
 """The load, in a process of its own: `python -m stonechat.bench.load`, its task as JSON on standard input.
 
-Each connection holds conversations of `TURNS` turns, one after the other, over one kept-alive connection. Speaks just enough
-HTTP to cost little beside what it measures, and checks that every answer is whole.
+Speaks just enough HTTP to cost little beside what it measures, and checks that every answer is whole.
 """
 
 from __future__ import annotations
@@ -10,82 +9,266 @@ import asyncio
 import json
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
+
+from stonechat.bench.script import AT_ONCE, IDLE, PACED, PACED_RATE, PACED_SECONDS, WORDS
 
 TURNS = 4
-DELTAS = 50
+"""Turns of a conversation, after which a connection begins another."""
 TURN_SECONDS = 30
+START_SECONDS = 2.0
+"""Over how long many streams are opened."""
+STREAMS_SECONDS = 15
+"""How long paced streams may take that should take `PACED_SECONDS`."""
+MAX_LATE_MS = 20_000
 _END = b"0\r\n\r\n"
-_MESSAGE = {
-    "content": [{"type": "input_text", "text": "How long may I keep the shoes?"}],
-    "attachments": [],
-    "inference_options": {},
-}
+_DELTA = b"content_part.text_delta"
 
 
 class WrongAnswer(Exception):
     """A server did not answer as it should."""
 
 
-async def _connection(port: int, token: str | None, until: float, turns: list[tuple[float, float]]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-    bearer = f"Authorization: Bearer {token}\r\nOrigin: http://127.0.0.1:8000\r\n" if token else ""
-    head = f"POST /chatkit HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{bearer}Content-Type: application/json\r\n"
-    try:
-        while time.perf_counter() < until:
-            thread_id = None
-            for _ in range(TURNS):
-                async with asyncio.timeout(TURN_SECONDS):
-                    thread_id, first, total = await _turn(reader, writer, head, thread_id)
-                turns.append((first, total))
-                if time.perf_counter() >= until:
-                    break
-    finally:
-        writer.close()
+class Connection(asyncio.Protocol):
+    """One kept-alive connection, which asks one thing at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []
+        self._answer: asyncio.Future[bytes] | None = None
+        self.first = 0.0
+        """When the first event of the last answer came."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._parts.append(data)
+        if not self.first and b"data: " in data:
+            self.first = time.perf_counter()
+        if data.endswith(_END) or self._is_json():
+            self._resolve()
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self._resolve()
+
+    async def ask(self, request: bytes) -> bytes:
+        """The whole response to a whole request."""
+        assert self._transport is not None  # noqa: S101
+        self._answer, self._parts, self.first = asyncio.get_running_loop().create_future(), [], 0.0
+        self._transport.write(request)
+        async with asyncio.timeout(TURN_SECONDS):
+            return await self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _is_json(self) -> bool:
+        """Whether a response that says its length, as refusals do, is complete."""
+        if len(self._parts) > 2 or b"content-length" not in self._parts[0]:
+            return False
+        head, _, body = b"".join(self._parts).partition(b"\r\n\r\n")
+        length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        return length.isdigit() and len(body) >= int(length)
+
+    def _resolve(self) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(b"".join(self._parts))
 
 
-async def _turn(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str, thread_id: str | None
-) -> tuple[str, float, float]:
-    """One message and its whole answer: the thread, seconds to the first event, seconds in all."""
-    request: dict[str, Any] = {"type": "threads.create", "params": {"input": _MESSAGE}}
+class Stream(asyncio.Protocol):
+    """One connection with one paced stream: counts deltas, and how late they are by the first one's time."""
+
+    def __init__(self, request: bytes, late: list[int]) -> None:
+        self._request, self._late, self._rest = request, late, b""
+        self.began = self.last = 0.0
+        self.deltas = 0
+        self.whole = False
+        self.started = asyncio.Event()
+        self.over = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        read = self._rest + data
+        found = read.count(_DELTA)
+        self._rest = read[1 - len(_DELTA) :]
+        if found:
+            now = self.last = time.perf_counter()
+            if not self.deltas:
+                self.began = now
+                self.started.set()
+            self.deltas += found
+            due = self.began + (self.deltas - 1) / PACED_RATE
+            self._late[min(max(int((now - due) * 1000), 0), MAX_LATE_MS)] += found
+        if data.endswith(_END):
+            self.whole = True
+            self.over.set()
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self.started.set()
+        self.over.set()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def message(port: int, token: str | None, question: str, *, thread_id: str | None = None) -> bytes:
+    """The whole HTTP request that sends a message."""
+    sent = {"content": [{"type": "input_text", "text": question}], "attachments": [], "inference_options": {}}
+    request: dict[str, Any] = {"type": "threads.create", "params": {"input": sent}}
     if thread_id is not None:
-        request = {"type": "threads.add_user_message", "params": {"input": _MESSAGE, "thread_id": thread_id}}
+        request = {"type": "threads.add_user_message", "params": {"input": sent, "thread_id": thread_id}}
     body = json.dumps(request).encode()
+    bearer = f"Authorization: Bearer {token}\r\nOrigin: http://127.0.0.1:8000\r\n" if token else ""
+    return (
+        f"POST /chatkit HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{bearer}Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def connect(port: int) -> Connection:
+    loop = asyncio.get_running_loop()
+    return (await loop.create_connection(Connection, "127.0.0.1", port))[1]
+
+
+async def process_of(port: int) -> dict[str, float]:
+    """What the server's process used so far: `cpu` in seconds, `memory` in bytes."""
+    connection = await connect(port)
+    answer = await connection.ask(f"GET /process HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    connection.close()
+    found: dict[str, float] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return found
+
+
+async def turn(
+    connection: Connection, port: int, token: str | None, *, thread_id: str | None
+) -> tuple[str, float, float, int]:
+    """One message and its whole answer: the thread, seconds to the first event, seconds in all, events."""
+    request = message(port, token, AT_ONCE, thread_id=thread_id)
     started = time.perf_counter()
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    answer, first = b"", 0.0
-    while not answer.endswith(_END):
-        part = await reader.read(1 << 16)
-        if not part:
-            raise WrongAnswer(answer[-500:].decode(errors="replace"))
-        answer += part
-        if not first and b"data: " in answer:
-            first = time.perf_counter() - started
-        if not first and b"HTTP/1.1 2" not in answer[:16]:
-            raise WrongAnswer(answer[:500].decode(errors="replace"))
+    answer = await connection.ask(request)
     total = time.perf_counter() - started
-    if answer.count(b"content_part.text_delta") != DELTAS or b'"type":"error"' in answer:
+    if not answer.startswith(b"HTTP/1.1 2"):
+        raise WrongAnswer(answer[:500].decode(errors="replace"))
+    if not answer.endswith(_END) or answer.count(_DELTA) != len(WORDS) or b'"type":"error"' in answer:
         raise WrongAnswer(answer[-500:].decode(errors="replace"))
     if thread_id is None:
         created = answer[answer.index(b"data: ") + 6 :]
         thread_id = json.loads(created[: created.index(b"\n")])["thread"]["id"]
-    return str(thread_id), first, total
+    return str(thread_id), connection.first - started, total, answer.count(b"data: {")
 
 
-async def run_load(port: int, tokens: list[str | None], seconds: float) -> dict[str, Any]:
-    """Drive one connection a token for `seconds`. Returns turns, the time they took, and times to the first event."""
+async def run_turns(port: int, tokens: Sequence[str | None], seconds: float) -> dict[str, Any]:
+    """Hold conversations over one connection a token for `seconds`: how many turns, how quick, at what cost."""
     turns: list[tuple[float, float]] = []
-    started = time.perf_counter()
-    await asyncio.gather(*(_connection(port, token, started + seconds, turns) for token in tokens))
+    events = 0
+
+    async def converse(token: str | None, until: float) -> None:
+        nonlocal events
+        connection = await connect(port)
+        try:
+            while time.perf_counter() < until:
+                thread_id = None
+                for _ in range(TURNS):
+                    thread_id, first, total, count = await turn(connection, port, token, thread_id=thread_id)
+                    turns.append((first, total))
+                    events += count
+                    if time.perf_counter() >= until:
+                        break
+        finally:
+            connection.close()
+
+    before, started = await process_of(port), time.perf_counter()
+    await asyncio.gather(*(converse(token, started + seconds) for token in tokens))
+    passed, after = time.perf_counter() - started, await process_of(port)
     return {
         "turns": len(turns),
-        "seconds": time.perf_counter() - started,
+        "events": events,
+        "seconds": passed,
+        "cpu_seconds": after["cpu"] - before["cpu"],
         "first_event": [first for first, _ in turns],
         "whole_answer": [total for _, total in turns],
     }
 
 
+async def run_streams(port: int, tokens: Sequence[str | None], count: int, *, idle: bool) -> dict[str, Any]:
+    """Open `count` streams at once: what the server's process grew by, and whether paced ones keep their pace."""
+    loop, late = asyncio.get_running_loop(), [0] * (MAX_LATE_MS + 1)
+    question = IDLE if idle else PACED
+    before = await process_of(port)
+    streams: list[Stream] = []
+    try:
+        began = time.perf_counter()
+        for number in range(count):
+            stream = Stream(message(port, tokens[number % len(tokens)], question), late)
+            streams.append(stream)
+            await loop.create_connection(lambda stream=stream: stream, "127.0.0.1", port)  # type: ignore[misc]
+            await asyncio.sleep(began + (number + 1) * START_SECONDS / count - time.perf_counter())
+        memory = 0.0
+        try:
+            async with asyncio.timeout(STREAMS_SECONDS):
+                await asyncio.gather(*(stream.started.wait() for stream in streams))
+                waits = [] if idle else [stream.over.wait() for stream in streams]
+                over = asyncio.gather(asyncio.sleep(1.0), *waits)
+                while not over.done():
+                    await asyncio.wait([over], timeout=0.5)
+                    memory = max(memory, (await process_of(port))["memory"])
+        except TimeoutError:
+            pass
+        after = await process_of(port)
+    finally:
+        for stream in streams:
+            stream.close()
+    return {
+        "streams": count,
+        "started": sum(stream.deltas > 0 for stream in streams),
+        "whole": sum(stream.whole for stream in streams),
+        "memory_before": before["memory"],
+        "memory": max(memory, after["memory"]),
+        "cpu_seconds": after["cpu"] - before["cpu"],
+        "seconds": time.perf_counter() - began,
+        "rates": [(each.deltas - 1) / (each.last - each.began) for each in streams if each.deltas > 1],
+        "missing": sum(PACED_RATE * PACED_SECONDS - each.deltas for each in streams),
+        "late_ms": {str(late_by): found for late_by, found in enumerate(late) if found},
+    }
+
+
+async def run_latency(port: int, threads: dict[str, list[str]], turns: int) -> dict[str, Any]:
+    """One turn at a time in each thread by turns: the times of each. `threads`: name → token and thread id."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in threads}
+    connection = await connect(port)
+    for number in range(turns + 5):
+        for name, (token, thread_id) in threads.items():
+            _, first, total, _ = await turn(connection, port, token, thread_id=thread_id)
+            if number >= 5:  # warm by then
+                times[name].append((first, total))
+    connection.close()
+    return {
+        name: {"first_event": [first for first, _ in found], "whole_answer": [total for _, total in found]}
+        for name, found in times.items()
+    }
+
+
+async def _run(task: dict[str, Any]) -> dict[str, Any]:
+    match task.pop("do"):
+        case "turns":
+            return await run_turns(**task)
+        case "streams":
+            return await run_streams(**task)
+        case "latency":
+            return await run_latency(**task)
+        case other:
+            raise ValueError(f"there is no task {other!r}")
+
+
 if __name__ == "__main__":
-    task = json.load(sys.stdin)
-    print(json.dumps(asyncio.run(run_load(task["port"], task["tokens"], task["seconds"]))))  # noqa: T201
+    import uvloop
+
+    print(json.dumps(uvloop.run(_run(json.load(sys.stdin)))))  # noqa: T201

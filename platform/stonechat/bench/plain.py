@@ -84,11 +84,15 @@ class CoreServer(ChatKitServer[Any]):
     async def respond(
         self,
         thread: ThreadMetadata,
-        input_user_message: UserMessageItem | None,  # noqa: ARG002
+        input_user_message: UserMessageItem | None,
         context: Any,
     ) -> AsyncIterator[ThreadStreamEvent]:
-        item_id = self.store.generate_item_id("message", thread, context)
-        async for event in scripted_answer(thread.id, item_id, created_at=datetime.now()):  # noqa: DTZ005  as the SDK does
+        async for event in scripted_answer(
+            input_user_message,
+            thread_id=thread.id,
+            item_id=self.store.generate_item_id("message", thread, context),
+            created_at=datetime.now(),  # noqa: DTZ005  as the SDK does
+        ):
             yield event
 
 
