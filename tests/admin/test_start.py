@@ -14,7 +14,7 @@ from stonechat.accounts.models import Role
 from stonechat.assistant.agents import create_agent, patch_draft, publish_agent
 from stonechat.identity.domain_keys import NewDomainKey, create_domain_key
 from stonechat.knowledge.models import Document
-from stonechat.usage.ledger import ledger_entry, record
+from stonechat.usage.ledger import ledger_entry, settle
 from support.console import Answer, Browser, ConsoleWorld
 
 PATH = "/console"
@@ -155,10 +155,8 @@ async def test_what_failed_is_shown_with_its_reason(world: ConsoleWorld, tenant_
 async def test_the_week_is_drawn_and_told(world: ConsoleWorld, tenant_id: UUID, owner: Browser) -> None:
     async with world.services.database.tenant(tenant_id) as session:
         for number in range(3):
-            entry = ledger_entry(
-                tenant_id, "usr_1", run_id=f"run_{number}", agent_id=None, provider="extractive", model="extractive"
-            )
-            record(session, tenant_id, entry=entry)
+            entry = ledger_entry(tenant_id, "usr_1", agent_id=None, provider="extractive", model="extractive")
+            await settle(session, tenant_id, run_id=f"run_{number}", entries=[entry])
     page = await owner.page(PATH)
     today = f"{clock.now():%A}"
     assert f"{today}: 3." in page.one("#week-about").text()

@@ -15,7 +15,7 @@ from stonechat.identity.origins import is_local_host
 from stonechat.knowledge.browse import count_documents
 from stonechat.knowledge.models import Document
 from stonechat.knowledge.service import list_documents
-from stonechat.usage.ledger import DayAnswers, answers_by_day
+from stonechat.usage.report import DayAnswers, answers_by_day
 from stonechat_admin.auth import Viewer
 
 router = APIRouter()

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import cast
 from uuid import UUID
 
 import asyncpg
@@ -19,12 +21,13 @@ from chatkit.errors import CustomStreamError, ErrorCode, StreamError
 from chatkit.types import ErrorEvent, ThreadStreamEvent
 
 from stonechat import ids
+from stonechat.assistant.trace import Outcome, TurnTrace
 from stonechat.chat import journal
 from stonechat.chat.journal import Batch, ItemChange
 from stonechat.chat.runs import Run
+from stonechat.chat.settlement import entries_of, refuse, uses_to_note
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError, TooManyConcurrent
-from stonechat.usage.ledger import ledger_entry
 
 TICK_SECONDS = 0.1
 STORE_AFTER_SECONDS = 0.08
@@ -40,6 +43,10 @@ BREATHE_EVERY = 64
 """Events after which a model that never waits lets others go on."""
 FINISH_ATTEMPTS = 4
 CLOSE_SECONDS = 10.0
+MAX_AFTERWARDS = 4
+"""Of one turn."""
+MAX_BACKGROUND = 32
+AFTERWARDS_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 _TROUBLE = "Something went wrong while answering. Please try again."
@@ -48,13 +55,17 @@ _UNSAVED = "The answer could not be saved completely. Please reload the conversa
 
 Source = Callable[[Run], AsyncIterator[ThreadStreamEvent]]
 """Makes the events of a run."""
+OnTrace = Callable[[TurnTrace], None]
 
 
 class RunHub:
     """The runs of one process. `close` stops them and saves what they said."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, on_trace: OnTrace | None = None) -> None:
+        """`on_trace` is told of every turn that was stored; it must be quick."""
         self.database = database
+        self._on_trace = on_trace
+        self._afterwards: set[asyncio.Task[None]] = set()
         self.process_id = ids.new_id("proc")
         self._runs: dict[str, Run] = {}
         self._kept: OrderedDict[str, tuple[float, Run]] = OrderedDict()
@@ -89,7 +100,9 @@ class RunHub:
             )
 
     def start(self, run: Run, source: Source) -> None:
-        """Set a run going, which holds its thread already."""
+        """Set a run going, which holds its thread already. One that is refused says so, and `source` is not asked."""
+        if (refusal := run.refusal) is not None:
+            source = partial(refuse, refusal=refusal)
         self._runs[run.key.run_id] = run
         run.task = asyncio.create_task(self._drive(run, source))
         if self._ticker is None or self._ticker.done():
@@ -122,6 +135,7 @@ class RunHub:
             await _close(events)
             run.finishing = True
             run.keep_partial()
+            run.trace.error_code = error.code if isinstance(error, StonechatError) else "internal"
             run.publish(_error_event(error))
             return "failed"
         run.finishing = True
@@ -136,8 +150,10 @@ class RunHub:
                 run.note_cancelled()
                 return "cancelled"
             case "timeout":
+                run.trace.error_code = "timeout"
                 run.publish(_error("The answer took too long and was cut off.", allow_retry=True))
-            case _:
+            case reason:
+                run.trace.error_code = reason
                 run.publish(_error(_INTERRUPTED, allow_retry=True))
         return "failed"
 
@@ -150,7 +166,10 @@ class RunHub:
             run.publish_thread_if_changed()
             if run.checkpointing is not None:
                 await run.checkpointing
-            if not await self._store_end(run, status) and run.stop_reason != "lost":
+            if await self._store_end(run, status):
+                if status == "done":
+                    self._do_afterwards(run)
+            elif run.stop_reason != "lost":
                 run.publish(_error(_INTERRUPTED, allow_retry=True))
         except Exception:
             _log.exception("could not finish run %s; a sweeper will", run.key.run_id)
@@ -164,23 +183,11 @@ class RunHub:
                     await run.on_end()
 
     async def _store_end(self, run: Run, status: str) -> bool:
-        entries = [
-            ledger_entry(
-                run.key.tenant_id,
-                run.key.user_id,
-                run_id=run.key.run_id,
-                agent_id=run.agent_id,
-                provider=use.provider,
-                model=use.model,
-                input_tokens=use.input_tokens,
-                output_tokens=use.output_tokens,
-                cached_tokens=use.cached_tokens,
-            )
-            for use in run.usage.uses
-        ]
+        entries = entries_of(run)
         # A run that no one can resume needs no more of its events: its items say it all.
         payload = b"".join(run.frames[run.stored :]) if run.resumable else b""
         changes, attempt = run.changes, 0
+        trace = run.trace_until_now(cast("Outcome", status))
         while True:
             attempt += 1
             try:
@@ -196,6 +203,7 @@ class RunHub:
                     keep_status=not run.status_changed,
                     propose_title=run.title_is_proposed,
                     usage=entries,
+                    trace=trace,
                 )
             except asyncpg.UniqueViolationError:
                 if not changes:
@@ -203,13 +211,18 @@ class RunHub:
                 _log.warning("run %s made an item that its thread already has", run.key.run_id)
                 run.publish(_error(_UNSAVED, allow_retry=True))
                 status, changes = "failed", []
+                run.trace.error_code = "duplicate_item"
+                trace = run.trace_until_now("failed")
             except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, TimeoutError):
                 if attempt >= FINISH_ATTEMPTS:
                     raise
                 await asyncio.sleep(0.2 * 2**attempt)
             else:
                 # A second attempt finds the run ended if the first one's answer was lost on the way.
-                return done or attempt > 1
+                done = done or attempt > 1
+                if done and self._on_trace is not None:
+                    self._on_trace(trace)
+                return done
 
     async def _tick(self) -> None:
         while self._runs and not self._closing:
@@ -257,12 +270,14 @@ class RunHub:
                 frames = run.frames[run.stored :]
                 upto[run.key.run_id] = len(run.frames)
                 run.unstored_since, run.unstored_bytes = 0.0, 0
-                batches.append(Batch(run.key, run.stored + 1, len(run.frames), b"".join(frames) or None))
+                payload = b"".join(frames) or None
+                batches.append(Batch(run.key, run.stored + 1, len(run.frames), payload, uses_to_note(run)))
             try:
                 answer = await journal.checkpoint(self.database, batches)
             except BaseException:
                 for run in runs:
                     run.unstored_since = run.unstored_since or now
+                    run.noted_uses = ()
                 raise
             for run in runs:
                 run.stored, run.renewed_at = upto[run.key.run_id], now
@@ -283,6 +298,20 @@ class RunHub:
         del run.changes[: len(changes)]
 
     # After the end
+
+    def _do_afterwards(self, run: Run) -> None:
+        """What the turn left to be done, within bounds: what does not fit is not done."""
+        for work in run.afterwards[:MAX_AFTERWARDS]:
+            if self._closing or len(self._afterwards) >= MAX_BACKGROUND:
+                return
+            task = asyncio.create_task(_quietly(work))
+            self._afterwards.add(task)
+            task.add_done_callback(self._afterwards.discard)
+
+    async def afterwards_done(self) -> None:
+        """Wait for what ended turns left to be done."""
+        while self._afterwards:
+            await asyncio.wait(list(self._afterwards))
 
     def _keep(self, run: Run) -> None:
         if run.resumable:
@@ -307,10 +336,22 @@ class RunHub:
             run.stop("shutdown")
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        for background in list(self._afterwards):
+            background.cancel()
+        if self._afterwards:
+            await asyncio.wait(list(self._afterwards), timeout=1)
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait([self._ticker], timeout=1)
         self._kept.clear()
+
+
+async def _quietly(work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        async with asyncio.timeout(AFTERWARDS_SECONDS):
+            await work()
+    except Exception:
+        _log.warning("Work that a turn left to be done failed.", exc_info=True)
 
 
 async def _close(events: AsyncIterator[ThreadStreamEvent]) -> None:

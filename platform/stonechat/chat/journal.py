@@ -12,19 +12,21 @@ from uuid import UUID
 import asyncpg
 from chatkit.types import ThreadItem, ThreadMetadata
 
+from stonechat.assistant.trace import TurnTrace
 from stonechat.chat.codec import aware, item_json, parse_item, status_json, thread_metadata, without_nul
 from stonechat.chat.models import Handling
 from stonechat.db.session import Database
 from stonechat.errors import AgentNotPublished, NotFound, ThreadLocked
-from stonechat.usage.ledger import LedgerEntry
+from stonechat.usage.ledger import LedgerEntry, entries_json
+from stonechat.usage.quota import Refusal
 
 LEASE_SECONDS = 5.0
 _LEASE_MS = int(LEASE_SECONDS * 1000)
 
 _BEGIN = "select * from chat_begin_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
 _WRITE = "select chat_write_items($1,$2,$3,$4,$5,$6,$7,$8,$9)"
-_CHECKPOINT = "select * from chat_checkpoint_runs($1,$2,$3,$4,$5,$6,$7)"
-_FINISH = "select chat_finish_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20)"
+_CHECKPOINT = "select * from chat_checkpoint_runs($1,$2,$3,$4,$5,$6,$7,$8)"
+_FINISH = "select chat_finish_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
 
 
 class RunKey(NamedTuple):
@@ -60,6 +62,8 @@ class Begun:
     history: list[ThreadItem]
     """The newest items before the turn, oldest first, hidden ones included."""
     handling: Handling = "open"
+    refusal: Refusal | None = None
+    """Why no model is to be asked: the tenant's budget is used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,11 @@ async def begin(
         case "ok":
             thread = new_thread or _thread(key.thread_id, row)
             return Begun(
-                row["agent_version"], thread, [parse_item(data) for data in row["history"] or ()], row["handling"]
+                row["agent_version"],
+                thread,
+                [parse_item(data) for data in row["history"] or ()],
+                row["handling"],
+                Refusal.of(row["refused"], row["refusal_message"]),
             )
         case "busy" | "expired" as held:
             return Held(row["running_run"], held == "expired")
@@ -146,6 +154,8 @@ class Batch(NamedTuple):
     first_seq: int
     last_seq: int
     payload: bytes | None
+    uses: str | None = None
+    """Ledger entries of what the run used so far, if that changed."""
 
 
 async def checkpoint(database: Database, batches: Sequence[Batch]) -> dict[str, str]:
@@ -162,6 +172,7 @@ async def checkpoint(database: Database, batches: Sequence[Batch]) -> dict[str, 
         [batch.first_seq for batch in batches],
         [batch.last_seq for batch in batches],
         [batch.payload for batch in batches],
+        [batch.uses for batch in batches],
     )
     return {row["run_id"]: row["state"] for row in rows}
 
@@ -179,6 +190,7 @@ async def finish(
     keep_status: bool = False,
     propose_title: bool = False,
     usage: Sequence[LedgerEntry] = (),
+    trace: TurnTrace | None = None,
 ) -> bool:
     """End a run and free its thread. `thread` only if it changed. False, with nothing written, if it was not running.
 
@@ -204,7 +216,8 @@ async def finish(
         last_seq,
         payload,
         *columns,
-        _ledger_json(usage) if usage else None,
+        entries_json(usage) if usage else None,
+        None if trace is None else trace.columns_json(),
     )
     return done
 
@@ -225,23 +238,4 @@ def _thread(thread_id: str, row: Any) -> ThreadMetadata:
         metadata=row["metadata"],
         domains=row["domains"],
         created_at=row["created_at"],
-    )
-
-
-def _ledger_json(entries: Sequence[LedgerEntry]) -> str:
-    return json.dumps(
-        [
-            {
-                "occurred_at": entry.occurred_at.isoformat(),
-                "entry_id": entry.entry_id,
-                "agent_id": entry.agent_id,
-                "user_hash": entry.user_hash.hex(),
-                "provider": entry.provider,
-                "model": entry.model,
-                "input_tokens": entry.input_tokens,
-                "output_tokens": entry.output_tokens,
-                "cached_tokens": entry.cached_tokens,
-            }
-            for entry in entries
-        ]
     )

@@ -176,6 +176,10 @@ class RunRow(TenantRow):
     lease_expires_at: Mapped[datetime]
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
+    uses: Mapped[str | None] = mapped_column(JsonText)
+    """What was used as of the newest checkpoint that told, as ledger entries: for closing it if its process dies."""
+    refused: Mapped[str | None]
+    """Why no model was asked: `tokens` or `cost`, the tenant's budget that was used up."""
 
 
 class RunEvents(TenantRow):

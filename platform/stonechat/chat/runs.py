@@ -29,13 +29,15 @@ from chatkit.types import (
 )
 
 from stonechat import clock, ids
-from stonechat.assistant.trace import Trace
+from stonechat.assistant.trace import Outcome, Trace, TurnTrace
 from stonechat.assistant.turn import TurnUsage
 from stonechat.chat.codec import aware, is_hidden, item_json
 from stonechat.chat.events import EventEncoder, wire_json
 from stonechat.chat.journal import ItemChange, RunKey, changed
+from stonechat.chat.models import Handling
 from stonechat.chat.pending import Pending, pending_of
 from stonechat.errors import AnswerTooLong
+from stonechat.usage.quota import Refusal
 
 MAX_EVENTS = 50_000
 MAX_BYTES = 4 << 20
@@ -83,7 +85,14 @@ class Run:
         self.on_end = on_end
         """Awaited once the run is over, whatever became of it."""
         self.usage = TurnUsage()
+        self.noted_uses: tuple[object, ...] = ()
+        """What checkpoints told of it, so that they tell what is new."""
+        self.handling: Handling = "open"
+        self.refusal: Refusal | None = None
+        """Why no model is asked, and what is said instead."""
         self.trace = Trace()
+        self.afterwards: list[Callable[[], Awaitable[object]]] = []
+        """What is to be done once the run is done and stored."""
         self.frames: list[bytes] = []
         self.bytes = 0
         self.changes: list[ItemChange] = []
@@ -148,6 +157,8 @@ class Run:
         hidden = is_hidden(item)
         wire = "" if hidden else wire_json(item)
         if event_type == "thread.item.added":
+            if isinstance(item, AssistantMessageItem):
+                self.trace.note_text()
             self._pending[item.id] = pending_of(item)
         else:
             self._pending.pop(item.id, None)
@@ -231,6 +242,23 @@ class Run:
             id=ids.new_id("shcx"), thread_id=self.thread.id, created_at=clock.now(), content=_CANCELLED_NOTE
         )
         self.changes.append(changed("add", note))
+
+    def trace_until_now(self, outcome: Outcome) -> TurnTrace:
+        """What to keep of how the run came about."""
+        uses = self.usage.uses
+        return self.trace.finish(
+            tenant_id=self.key.tenant_id,
+            run_id=self.key.run_id,
+            thread_id=self.key.thread_id,
+            agent_id=self.agent_id,
+            agent_version=self.agent_version,
+            outcome=outcome,
+            provider=uses[-1].provider if uses else None,
+            model=uses[-1].model if uses else None,
+            input_tokens=sum(use.input_tokens for use in uses),
+            output_tokens=sum(use.output_tokens for use in uses),
+            cached_tokens=sum(use.cached_tokens for use in uses),
+        )
 
     def close(self) -> None:
         """Nothing more will happen."""

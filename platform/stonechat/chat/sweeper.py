@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +26,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
+from stonechat.assistant.trace_store import record_crash
 from stonechat.chat import events, models
 from stonechat.chat.codec import aware, item_json, parse_item
+from stonechat.chat.journal import LEASE_SECONDS
 from stonechat.chat.pending import Pending, pending_of
+from stonechat.chat.settlement import crashed_entries
 from stonechat.db.session import Database
+from stonechat.usage.ledger import settle
 
 SWEEP_RUNS = 200
 """At most so many are closed in one go."""
@@ -80,12 +84,26 @@ async def close_crashed_run(database: Database, tenant_id: UUID, *, run_id: str)
         )
         if row is None:
             return False
-        for item in await _unfinished_items(session, tenant_id, row):
+        said = await _unfinished_items(session, tenant_id, row)
+        for item in said:
             await _save_if_missing(session, tenant_id, row, item)
+        used = await crashed_entries(session, tenant_id, run=row, said=said)
+        await settle(session, tenant_id, run_id=run_id, entries=used)
         await session.execute(
             update(run)
             .where(run.tenant_id == tenant_id, run.run_id == run_id)
             .values(status="crashed", finished_at=clock.now())
+        )
+        await record_crash(
+            session,
+            tenant_id,
+            run_id=run_id,
+            thread_id=row.thread_id,
+            user_id=row.user_id,
+            agent_id=row.agent_id,
+            agent_version=row.agent_version,
+            started_at=row.started_at,
+            ended_at=max(row.started_at, row.lease_expires_at - timedelta(seconds=LEASE_SECONDS)),
         )
     _log.warning("closed run %s, whose process died", run_id)
     return True

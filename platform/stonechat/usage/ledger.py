@@ -1,38 +1,51 @@
-"""The usage ledger: one row a model call, written in the transaction that finishes the run, never changed after."""
+"""The usage ledger: one row a model call, written in the transaction that finishes the run, never changed after.
+
+`usage_settle` (SQL) is the only way in: it writes entries at the tenant's own prices or the list's, and settles the
+tenant's budget with them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Date, Index, cast, func, select
+from sqlalchemy import BigInteger, Index, Text, Uuid, bindparam, func, text
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat import clock, ids
-from stonechat.accounts.actor import Actor
 from stonechat.db.tenancy import TenantRow
-from stonechat.errors import InvalidInput
+from stonechat.usage.prices import CURRENCY, MAX_TOKENS, list_price
 
-MAX_DAYS = 366
+Purpose = Literal["answer", "title", "summary", "moderation", "transcription", "embedding"]
+"""What a model was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One run's use of one model. Tokens are the provider's own count; models without tokens report 0."""
+    """One use of one model. Tokens are the provider's own count; models without tokens report 0."""
 
     entry_id: str
-    run_id: str
     agent_id: str | None
-    user_hash: bytes
+    user_hash: bytes | None
     """SHA-256 of tenant and user: counts visitors without naming them, and outlives their erasure."""
+    purpose: Purpose
     provider: str
     model: str
     input_tokens: int
     output_tokens: int
     cached_tokens: int
+    """Of the input tokens, those that the provider had in its cache."""
+    estimated: bool
+    """Whether the tokens are our estimate, because the provider did not report them or the answer was cut off."""
+    cost_micros: int | None
+    """Micro-dollars by the list of public prices; None if it has no price for the model."""
+    price_version: str | None
     occurred_at: datetime
 
 
@@ -44,67 +57,22 @@ class UsageLedgerRow(TenantRow):
 
     occurred_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())
     entry_id: Mapped[str] = mapped_column(primary_key=True)
-    run_id: Mapped[str]
+    run_id: Mapped[str | None]
+    """None for a call that belongs to no answer, such as dictation."""
     agent_id: Mapped[str | None]
-    user_hash: Mapped[bytes]
+    user_hash: Mapped[bytes | None]
     provider: Mapped[str]
     model: Mapped[str]
     input_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     output_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
     cached_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """From `start` up to, but not including, `end`; both aware."""
-
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ModelUsage:
-    """What one model was used for on one day (UTC), or in all."""
-
-    provider: str
-    model: str
-    runs: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class DayUsage:
-    """One day (UTC) of a tenant."""
-
-    day: str
-    """`YYYY-MM-DD`."""
-    runs: int
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class DayAnswers:
-    """How many answers were given on one day (UTC), and to how many visitors. Previews count."""
-
-    day: date
-    answers: int
-    visitors: int
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSummary:
-    """A tenant's use in a period."""
-
-    runs: int
-    users: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    models: list[ModelUsage]
-    days: list[DayUsage]
+    purpose: Mapped[str] = mapped_column(server_default="answer")
+    estimated: Mapped[bool] = mapped_column(server_default=text("false"))
+    currency: Mapped[str] = mapped_column(server_default=CURRENCY)
+    cost_micros: Mapped[int | None] = mapped_column(BigInteger)
+    """None if nobody knows the model's price."""
+    price_version: Mapped[str | None]
+    """`list:<date>` or `own:<time>`."""
 
 
 def hash_user(tenant_id: UUID, user_id: str) -> bytes:
@@ -114,98 +82,103 @@ def hash_user(tenant_id: UUID, user_id: str) -> bytes:
 
 def ledger_entry(
     tenant_id: UUID,
-    user_id: str,
+    user_id: str | None,
     *,
-    run_id: str,
     agent_id: str | None,
     provider: str,
     model: str,
     input_tokens: int = 0,
     output_tokens: int = 0,
     cached_tokens: int = 0,
+    estimated: bool = False,
+    purpose: Purpose = "answer",
 ) -> LedgerEntry:
-    """The entry for one run. Negative counts, which some hosts report on errors, count as 0."""
+    """An entry at the list's price. Negative counts, which some hosts report on errors, count as 0."""
+    taken, given = (min(max(0, tokens), MAX_TOKENS) for tokens in (input_tokens, output_tokens))
+    cached = min(max(0, cached_tokens), taken)
+    price = list_price(provider, model)
     return LedgerEntry(
         entry_id=ids.new_id("use"),
-        run_id=run_id,
         agent_id=agent_id,
-        user_hash=hash_user(tenant_id, user_id),
+        user_hash=None if user_id is None else hash_user(tenant_id, user_id),
+        purpose=purpose,
         provider=provider,
         model=model,
-        input_tokens=max(0, input_tokens),
-        output_tokens=max(0, output_tokens),
-        cached_tokens=max(0, cached_tokens),
+        input_tokens=taken,
+        output_tokens=given,
+        cached_tokens=cached,
+        estimated=estimated,
+        cost_micros=None
+        if price is None
+        else price.cost(input_tokens=taken, output_tokens=given, cached_tokens=cached),
+        price_version=None if price is None else price.version,
         occurred_at=clock.now(),
     )
 
 
-def record(session: AsyncSession, tenant_id: UUID, *, entry: LedgerEntry) -> None:
-    """Add the entry to the session's transaction. The chat's hot path writes the same columns in its own function."""
-    session.add(
-        UsageLedgerRow(
-            tenant_id=tenant_id,
-            occurred_at=entry.occurred_at,
-            entry_id=entry.entry_id,
-            run_id=entry.run_id,
-            agent_id=entry.agent_id,
-            user_hash=entry.user_hash,
-            provider=entry.provider,
-            model=entry.model,
-            input_tokens=entry.input_tokens,
-            output_tokens=entry.output_tokens,
-            cached_tokens=entry.cached_tokens,
-        )
+def entries_json(entries: Sequence[LedgerEntry]) -> str:
+    """Entries as `usage_settle` and `chat_finish_run` take them."""
+    return json.dumps(
+        [
+            {
+                "occurred_at": entry.occurred_at.isoformat(),
+                "entry_id": entry.entry_id,
+                "agent_id": entry.agent_id,
+                "user_hash": None if entry.user_hash is None else entry.user_hash.hex(),
+                "purpose": entry.purpose,
+                "provider": entry.provider,
+                "model": entry.model,
+                "input_tokens": entry.input_tokens,
+                "output_tokens": entry.output_tokens,
+                "cached_tokens": entry.cached_tokens,
+                "estimated": entry.estimated,
+                "cost_micros": entry.cost_micros,
+                "price_version": entry.price_version,
+            }
+            for entry in entries
+        ]
     )
 
 
-async def usage_summary(session: AsyncSession, tenant_id: UUID, *, period: Period) -> UsageSummary:
-    """What the tenant used in `period`: totals, by model, and by day in UTC."""
-    row = UsageLedgerRow
-    within = (row.tenant_id == tenant_id, row.occurred_at >= period.start, row.occurred_at < period.end)
-    runs = func.count(func.distinct(row.run_id))
-    taken, given, cached = _total(row.input_tokens), _total(row.output_tokens), _total(row.cached_tokens)
-    total = (
-        await session.execute(
-            select(runs, func.count(func.distinct(row.user_hash)), taken, given, cached).where(*within)
-        )
-    ).one()
-    models = await session.execute(
-        select(row.provider, row.model, runs, taken, given, cached)
-        .where(*within)
-        .group_by(row.provider, row.model)
-        .order_by(row.provider, row.model)
+_SETTLE = text("select usage_settle(:tenant, :run, :entries)").bindparams(
+    bindparam("tenant", type_=Uuid()), bindparam("run", type_=Text()), bindparam("entries", type_=Text())
+)
+
+
+async def settle(session: AsyncSession, tenant_id: UUID, *, run_id: str | None, entries: Sequence[LedgerEntry]) -> None:
+    """Write entries, count them against the tenant's budget, and release what the run had reserved.
+
+    Call it once for a run: in the transaction that ends it, and only if that transaction is the one that does.
+    """
+    values = {"tenant": tenant_id, "run": run_id, "entries": entries_json(entries) if entries else None}
+    await session.execute(_SETTLE, values)
+
+
+async def record_use(
+    session: AsyncSession,
+    tenant_id: UUID,
+    *,
+    purpose: Purpose,
+    provider: str,
+    model: str,
+    input_tokens: int,
+    output_tokens: int = 0,
+    cached_tokens: int = 0,
+    estimated: bool = False,
+    agent_id: str | None = None,
+    user_id: str | None = None,
+) -> None:
+    """Count a call of a model outside any run, such as dictation. Within a run, `TurnUsage.of` counts."""
+    entry = ledger_entry(
+        tenant_id,
+        user_id,
+        agent_id=agent_id,
+        provider=provider,
+        model=model,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        estimated=estimated,
+        purpose=purpose,
     )
-    day = cast(func.timezone("UTC", row.occurred_at), Date)
-    days = await session.execute(select(day, runs, taken, given).where(*within).group_by(day).order_by(day))
-    return UsageSummary(
-        runs=total[0],
-        users=total[1],
-        input_tokens=total[2],
-        output_tokens=total[3],
-        cached_tokens=total[4],
-        models=[ModelUsage(name, model, count, *tokens) for name, model, count, *tokens in models],
-        days=[DayUsage(when.isoformat(), count, *tokens) for when, count, *tokens in days],
-    )
-
-
-async def answers_by_day(session: AsyncSession, actor: Actor, *, days: int = 7) -> list[DayAnswers]:
-    """The last `days` days (UTC), today included, the oldest first; days without an answer count 0."""
-    actor.require("read")
-    if not 1 <= days <= MAX_DAYS:
-        raise InvalidInput(f"`days` is a number from 1 to {MAX_DAYS}.")
-    today = clock.now().astimezone(UTC).date()
-    first = today - timedelta(days=days - 1)
-    row = UsageLedgerRow
-    day = cast(func.timezone("UTC", row.occurred_at), Date)
-    counted = await session.execute(
-        select(day, func.count(func.distinct(row.run_id)), func.count(func.distinct(row.user_hash)))
-        .where(row.tenant_id == actor.tenant_id, row.occurred_at >= datetime.combine(first, time(), UTC))
-        .group_by(day)
-    )
-    found = {when: (answers, visitors) for when, answers, visitors in counted}
-    dates = [first + timedelta(days=number) for number in range(days)]
-    return [DayAnswers(when, *found.get(when, (0, 0))) for when in dates]
-
-
-def _total(column: InstrumentedAttribute[int]) -> ColumnElement[int]:
-    return cast(func.coalesce(func.sum(column), 0), BigInteger)
+    await settle(session, tenant_id, run_id=None, entries=[entry])

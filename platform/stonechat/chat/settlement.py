@@ -1,0 +1,152 @@
+"""What a run used, for the ledger: when it ends, at checkpoints, and after its process died; and what is said when the
+tenant's budget is used up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Literal
+from uuid import UUID
+
+from chatkit.types import (
+    AssistantMessageContent,
+    AssistantMessageContentPartAdded,
+    AssistantMessageContentPartDone,
+    AssistantMessageContentPartTextDelta,
+    AssistantMessageItem,
+    ThreadItem,
+    ThreadItemAddedEvent,
+    ThreadItemDoneEvent,
+    ThreadItemUpdatedEvent,
+    ThreadStreamEvent,
+)
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock
+from stonechat.assistant.agents import load_config
+from stonechat.assistant.meter import CHARACTERS_PER_TOKEN
+from stonechat.assistant.models_of_turn import BUILT_IN_PROVIDER
+from stonechat.chat import models
+from stonechat.chat.codec import parse_item
+from stonechat.chat.runs import Run
+from stonechat.chat.store import new_item_id
+from stonechat.errors import NotFound
+from stonechat.usage.ledger import LedgerEntry, entries_json, ledger_entry
+from stonechat.usage.quota import Refusal
+
+ASKED_ITEMS = 50
+"""The newest of a thread, which a model is shown at most."""
+
+
+def entries_of(run: Run) -> list[LedgerEntry]:
+    """What the run used so far, an entry for each model."""
+    return [
+        ledger_entry(
+            run.key.tenant_id,
+            run.key.user_id,
+            agent_id=run.agent_id,
+            provider=use.provider,
+            model=use.model,
+            input_tokens=use.input_tokens,
+            output_tokens=use.output_tokens,
+            cached_tokens=use.cached_tokens,
+            estimated=use.estimated,
+        )
+        for use in run.usage.uses
+    ]
+
+
+def uses_to_note(run: Run) -> str | None:
+    """What a checkpoint tells of the run's use: whenever a model was asked. What it then says can be counted later."""
+    asked = tuple((use.provider, use.model, use.input_tokens) for use in run.usage.uses)
+    if asked == run.noted_uses:
+        return None
+    run.noted_uses = asked
+    return entries_json(entries_of(run))
+
+
+async def refuse(run: Run, *, refusal: Refusal) -> AsyncIterator[ThreadStreamEvent]:
+    """The answer where the budget is used up: one calm message, and no model is asked."""
+    run.trace.note("guardrail", "budget", reason=refusal.reason, blocked=True)
+    item = AssistantMessageItem(id=new_item_id("message"), thread_id=run.thread.id, created_at=clock.now(), content=[])
+    whole = AssistantMessageContent(text=refusal.message)
+    yield ThreadItemAddedEvent(item=item)
+    for update in (
+        AssistantMessageContentPartAdded(content_index=0, content=AssistantMessageContent(text="")),
+        AssistantMessageContentPartTextDelta(content_index=0, delta=refusal.message),
+        AssistantMessageContentPartDone(content_index=0, content=whole),
+    ):
+        yield ThreadItemUpdatedEvent(item_id=item.id, update=update)
+    yield ThreadItemDoneEvent(item=item.model_copy(update={"content": [whole]}))
+
+
+async def crashed_entries(
+    session: AsyncSession, tenant_id: UUID, *, run: models.RunRow, said: Iterable[ThreadItem]
+) -> list[LedgerEntry]:
+    """What a run whose process died used, as far as anyone knows: what the last checkpoint told, and the text it streamed.
+
+    If it died before a checkpoint could tell, its model is taken to have been asked: the provider may well bill for it.
+    """
+    if run.refused is not None:
+        return []
+    uses: list[dict[str, Any]] = json.loads(run.uses) if run.uses else []
+    if not uses:
+        uses = [await _first_use(session, tenant_id, run)]
+    last = uses[-1]
+    if last["provider"] != BUILT_IN_PROVIDER:
+        told = sum(use["output_tokens"] for use in uses)
+        last["output_tokens"] += max(0, _tokens(sum(_spoken(item) for item in said)) - told)
+        last["estimated"] = True
+    return [
+        ledger_entry(
+            tenant_id,
+            run.user_id,
+            agent_id=run.agent_id,
+            provider=use["provider"],
+            model=use["model"],
+            input_tokens=use["input_tokens"],
+            output_tokens=use["output_tokens"],
+            cached_tokens=use["cached_tokens"],
+            estimated=use["estimated"],
+        )
+        for use in uses
+    ]
+
+
+async def _first_use(session: AsyncSession, tenant_id: UUID, run: models.RunRow) -> dict[str, Any]:
+    """Asking the agent's own model about the thread as it was when the run began."""
+    name, instructions = "", ""
+    versions: tuple[int | Literal["draft"], ...] = (run.agent_version or 0, "draft")
+    for version in versions:  # of a preview, the number is the draft's own
+        try:
+            config = await load_config(session, tenant_id, agent_id=run.agent_id or "", version=version)
+        except NotFound:
+            continue
+        name, instructions = config.model, config.instructions
+        break
+    provider, _, model = name.partition("/") if "/" in name else (BUILT_IN_PROVIDER, "", name or "unknown")
+    use = {"provider": provider, "model": model, "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
+    if provider == BUILT_IN_PROVIDER:
+        return use | {"estimated": False}
+    row = models.ThreadItem
+    stored = await session.scalars(
+        select(row.data)
+        .where(row.tenant_id == tenant_id, row.thread_id == run.thread_id, row.run_id.is_distinct_from(run.run_id))
+        .order_by(row.seq.desc())
+        .limit(ASKED_ITEMS)
+    )
+    characters = len(instructions) + sum(_spoken(parse_item(data)) for data in stored)
+    return use | {"input_tokens": _tokens(characters), "estimated": True}
+
+
+def _spoken(item: ThreadItem) -> int:
+    """How many characters a person or an assistant said."""
+    content = getattr(item, "content", None)
+    if not isinstance(content, list):
+        return 0
+    return sum(len(getattr(part, "text", "")) for part in content)
+
+
+def _tokens(characters: int) -> int:
+    return -(-characters // CHARACTERS_PER_TOKEN)
