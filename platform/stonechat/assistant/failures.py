@@ -20,13 +20,14 @@ from stonechat.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
-from stonechat.providers.retries import ReportedFailure, StreamBroken, judge
+from stonechat.providers.retries import AnswerWithheld, ReportedFailure, StreamBroken, judge
 
 _BUSY = "The assistant is very busy right now. Please try again in a moment."
 _LATE = "The answer took too long. Please try again."
 _BROKEN_OFF = "The answer broke off. Please try again."
 _NOT_SET_UP = "The assistant cannot answer right now because of how it is set up. Its owner can see why."
 _REFUSED = "The assistant could not take this message. Try to put it differently."
+_WITHHELD = "The language model’s provider withheld the answer. Try to ask in another way."
 _MAX_CAUSES = 10
 # Gemini answers a wrong key with 400.
 _KEY_REFUSED = re.compile(r"api.?key.{0,20}(not valid|invalid)|invalid.{0,10}api.?key", re.IGNORECASE)
@@ -88,6 +89,8 @@ def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:
             return UpstreamFailed(_BROKEN_OFF, reason="broken_off", allow_retry=True)
         case openai.APIConnectionError() | StreamBroken():
             return UpstreamFailed(_BUSY, reason="unreachable", allow_retry=True)
+        case AnswerWithheld():
+            return UpstreamFailed(_WITHHELD, reason="content_filter", allow_retry=False)
         case ReportedFailure():
             busy = judge(error).retry and not begun
             return UpstreamFailed(_BUSY if busy else _BROKEN_OFF, reason="provider_failed", allow_retry=True)
@@ -97,6 +100,7 @@ def _from_vendor(error: BaseException, *, begun: bool) -> StonechatError | None:
             | httpx2.HTTPError()
             | json.JSONDecodeError()
             | RecursionError()
+            | UnicodeDecodeError()
             | UnicodeEncodeError()  # the Runner, of arguments with half a surrogate pair
         ):
             return UpstreamFailed(_BROKEN_OFF, reason="bad_answer", allow_retry=True)

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 from agents import ModelResponse, ModelSettings
+from agents.exceptions import ModelBehaviorError
 from agents.items import TResponseStreamEvent
 from agents.models.interface import Model
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
-from openai.types.responses import ResponseCompletedEvent
+from openai.types.responses import Response, ResponseCompletedEvent, ResponseOutputText
 from openai.types.shared import Reasoning
 
 from stonechat.assistant.answer import AnswerWriter
@@ -25,7 +26,7 @@ from stonechat.assistant.turn import Turn
 from stonechat.providers.breaker import Call
 from stonechat.providers.deadlines import is_token, within_limits
 from stonechat.providers.provider import ResolvedModel
-from stonechat.providers.retries import ReportedFailure, StreamBroken, judge
+from stonechat.providers.retries import AnswerWithheld, ReportedFailure, StreamBroken, judge
 
 _COMPLETE = frozenset({"response.completed", "response.incomplete"})
 _TEXT = frozenset({"response.output_text.delta", "response.refusal.delta"})
@@ -126,34 +127,49 @@ class TurnModel(Model):
     async def _tap(
         self, stream: AsyncIterator[TResponseStreamEvent], *, span: Span, meter: Meter | None, call: Call | None
     ) -> AsyncIterator[TResponseStreamEvent]:
-        complete = False
+        received = complete = False
         async with aclosing(cast("Any", stream)) as events:
             async for event in events:
-                kind = event.type
+                kind, received = event.type, True
                 if not self._begun and is_token(kind):
                     self._begin(span, call)
                 if kind in _WRITTEN:
                     self._take(kind, event, meter)
                 elif kind in _COMPLETE:
                     complete = True
-                    if meter is not None:
-                        meter.settle(event.response)
-                    if kind == "response.completed":
-                        yield event
-                        continue
-                    # The limit of tokens was reached, or a filter stopped it: what was said stands.
-                    span.data["incomplete"] = getattr(event.response.incomplete_details, "reason", None)
-                    yield ResponseCompletedEvent.model_construct(
-                        type="response.completed", response=event.response, sequence_number=event.sequence_number
-                    )
-                    return  # going on would raise
+                    yield self._end(event, span=span, meter=meter)
+                    if kind == "response.incomplete":
+                        return  # going on would raise
                 elif kind == "response.output_item.done":
                     self._writer.finish()
+                    _speak_refusals(event.item)
                     yield event
                 elif kind in _FAILED:
                     raise _reported(event)
+        if not received:
+            raise ModelBehaviorError("The host answered, but not with a stream of events.")
         if not complete:
             raise StreamBroken
+
+    @staticmethod
+    def _end(event: Any, *, span: Span, meter: Meter | None) -> TResponseStreamEvent:
+        """The end of a response, as the Runner wants it."""
+        response = event.response
+        if meter is not None:
+            meter.settle(response)
+        for item in response.output:
+            _speak_refusals(item)
+        if event.type == "response.completed":
+            completed: TResponseStreamEvent = event
+            return completed
+        # The limit of tokens was reached, or a filter stopped it: what was said stands.
+        why = getattr(response.incomplete_details, "reason", None)
+        span.data["incomplete"] = why
+        if why == "content_filter" and not _says_something(response):
+            raise AnswerWithheld
+        return ResponseCompletedEvent.model_construct(
+            type="response.completed", response=response, sequence_number=event.sequence_number
+        )
 
     def _begin(self, span: Span, call: Call | None) -> None:
         """The first token is here: from now on nothing is asked twice."""
@@ -185,6 +201,21 @@ def _reasoning_settings(settings: ModelSettings, config: ReasoningConfig) -> Mod
         return settings
     reasoning = Reasoning(effort=config.effort, summary="auto" if config.show else None)
     return replace(settings, reasoning=reasoning)
+
+
+def _speak_refusals(item: Any) -> None:
+    """A refusal is an answer like any other here, and was shown as one; the Runner would take it for a failure."""
+    if item.type == "message":
+        item.content = [
+            ResponseOutputText(type="output_text", text=part.refusal, annotations=[])
+            if part.type == "refusal"
+            else part
+            for part in item.content
+        ]
+
+
+def _says_something(response: Response) -> bool:
+    return any(getattr(part, "text", "") for item in response.output for part in getattr(item, "content", None) or ())
 
 
 def _tell(call: Call | None, error: Exception) -> None:

@@ -11,7 +11,7 @@ from openai import AsyncStream
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from stonechat import ids
-from stonechat.providers.retries import StreamBroken
+from stonechat.providers.retries import AnswerWithheld, StreamBroken
 
 MAX_TOOL_CALLS = 64
 """Of one answer."""
@@ -61,20 +61,24 @@ class TidyStream:
         await self._stream.close()
 
     async def _tidied(self) -> AsyncIterator[ChatCompletionChunk]:
-        received = complete = False
+        received = complete = filtered = spoken = False
         async for chunk in self._stream:
             received = True
             complete = complete or (chunk.usage is not None and not chunk.choices)
             for choice in chunk.choices or ():
                 complete = complete or choice.finish_reason is not None
+                filtered = filtered or choice.finish_reason == "content_filter"
                 if choice.delta is not None and choice.index in (0, None):
                     self._tidy(choice.delta)
                     choice.index = 0
+                    spoken = spoken or bool(choice.delta.content or choice.delta.refusal or choice.delta.tool_calls)
             yield chunk
         if not received:
             raise ModelBehaviorError("The host answered, but not with a stream of events.")
         if not complete:
             raise StreamBroken
+        if filtered and not spoken:
+            raise AnswerWithheld
 
     def _tidy(self, delta: Any) -> None:
         if isinstance(delta.content, list):

@@ -8,6 +8,7 @@ import httpx2
 from openai import AsyncOpenAI, Omit
 
 from stonechat.providers.deadlines import StreamLimits
+from stonechat.providers.events import StrictDecoder
 
 NO_KEY = "no-key"
 """Stands for the key of a host that needs none; never sent."""
@@ -30,6 +31,9 @@ class IsolatedOpenAI(AsyncOpenAI):
         self.webhook_secret = None
         nothing: Any = {"Authorization": Omit()} if api_key == NO_KEY else {}
         self._custom_headers = nothing
+
+    def _make_sse_decoder(self) -> StrictDecoder:
+        return StrictDecoder()
 
 
 def build_client(

@@ -27,6 +27,10 @@ class StreamBroken(Exception):
     """A stream ended without saying that it was complete."""
 
 
+class AnswerWithheld(Exception):
+    """The provider's filter stopped the answer before its first word."""
+
+
 class ReportedFailure(Exception):
     """The provider said within its stream that it failed. `code` is its word for it."""
 
