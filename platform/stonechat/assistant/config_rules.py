@@ -31,7 +31,10 @@ class InputRules(Part):
     """ISO 639 codes of the languages it answers; empty for all."""
     blocked_topics: Annotated[tuple[BlockedTopic, ...], Field(max_length=20)] = ()
     moderation: bool = False
-    """Asks the moderation endpoint of the agent's provider, where it has one."""
+    """Asks the moderation endpoint of the agent's provider, where it has one. If it cannot be asked, the message is let
+    through, and the conversation says so to the team."""
+    moderation_model: Annotated[str, Field(pattern=r"^[\x21-\x7e]{0,200}$")] = ""
+    """The model that judges; empty for the provider's own default."""
     injection: Literal["off", "flag", "block"] = "flag"
     """What to do when a message looks like an attempt to change the agent's instructions. A heuristic: it misses some, and
     is wrong sometimes."""
@@ -40,8 +43,9 @@ class InputRules(Part):
 class OutputRules(Part):
     """What is checked of the answer, while it is written."""
 
-    links: Literal["any", "sources", "listed"] = "any"
-    """Which links may stand in answers: any, those of the passages it was given and the listed hosts, or the listed hosts."""
+    links: Literal["any", "sources", "listed"] = "sources"
+    """Which links may stand in answers: any; those to hosts of the passages it was given, to the site the visitor is on,
+    and to listed hosts; or to listed hosts only. Others become their text: a link can carry away what was said."""
     link_hosts: Annotated[tuple[Host, ...], Field(max_length=50)] = ()
     """`example.com`, or `*.example.com` with everything below."""
     images: Literal["none", "listed"] = "none"
@@ -51,7 +55,8 @@ class OutputRules(Part):
     ] = ("secrets", "cards")
     """What is blacked out in answers."""
     strict: bool = False
-    """Hold the answer back until all of it was checked. Slower to show, and nothing slips through in pieces."""
+    """Hold the answer back until all of it was checked, for blocked topics and by moderation too. Slower to show, and nothing
+    slips through in pieces. Thoughts are not shown then."""
 
 
 class Guardrails(Part):

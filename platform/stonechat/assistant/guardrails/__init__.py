@@ -1,0 +1,1 @@
+"""Rules for what goes in and what comes out: checks before a model is asked, and a filter on what it says."""
