@@ -13,16 +13,21 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.chat.store import PostgresStore
+from stonechat.db.migrate import is_current
 from stonechat.db.session import Database
-from stonechat.local import local_services
+from stonechat.local import local_services, prepare_given_database
 from stonechat.settings import Settings
 
 Result = TypeVar("Result")
 
+_NO_SUCH_ROLE = frozenset({"22023", "42501", "42704", "28000"})
+"""What Postgres answers to a login that asks for a role that it may not take, or that does not exist yet."""
 _THIS_PROCESS = uuid.uuid4()
 """Names are of one process: those of another run, or of another process, are other tenants."""
 
@@ -31,7 +36,7 @@ class DetachedPostgresStore(PostgresStore[Any]):
     """A `PostgresStore` that is built without I/O and used from any event loop.
 
     Each name is a tenant of its own, without a name the store has one to itself. The context is any object with
-    `user_id`. Postgres is found when it is first needed: `DATABASE_URL`, which `stonechat migrate` has prepared, or the
+    `user_id`. Postgres is found when it is first needed: `DATABASE_URL`, brought to the newest schema if it is not, or the
     embedded one under `STONECHAT_DATA_DIR`.
     """
 
@@ -48,7 +53,7 @@ class DetachedPostgresStore(PostgresStore[Any]):
 
     @asynccontextmanager
     async def _open(self, context: Any) -> AsyncIterator[tuple[AsyncSession, UUID, str]]:
-        tenant_id, user_id = self.scope(context)
+        tenant_id, user_id = self.checked_scope(context)
         database = _elsewhere.database
         if not self._tenant_exists:
             async with database.tenant(tenant_id) as session:
@@ -93,7 +98,10 @@ class _Elsewhere:
 
     def _live(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
         try:
-            with local_services(Settings()) as settings:
+            given = Settings()
+            with local_services(given) as settings:
+                if given.database_url is not None:
+                    asyncio.run(_prepare(given))
                 asyncio.run(self._serve(settings, ready))
         except BaseException as error:
             if ready.done():
@@ -118,6 +126,28 @@ class _Elsewhere:
             if loop is not None and self._thread is not None:
                 loop.call_soon_threadsafe(self._stopping.set)
                 self._thread.join(timeout=30)
+
+
+async def _prepare(settings: Settings) -> None:
+    """Roles and schema, where the database that `DATABASE_URL` names lacks them.
+
+    A login that may not look into the schema's version may not change it either: it works with what an owner prepared.
+    """
+    assert settings.owner_database_url is not None  # noqa: S101
+    try:
+        if await is_current(settings.owner_database_url):
+            return
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _NO_SUCH_ROLE:
+            raise
+    connection = await asyncpg.connect(settings.database_url, timeout=10)
+    try:
+        prepared = await connection.fetchval("select to_regclass('public.threads') is not null")
+        may = await connection.fetchval("select rolsuper or rolcreaterole from pg_roles where rolname = current_user")
+    finally:
+        await connection.close()
+    if may or not prepared:
+        await prepare_given_database(settings)
 
 
 _elsewhere = _Elsewhere()

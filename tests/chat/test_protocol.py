@@ -124,7 +124,11 @@ NO_SUCH = {
     "threads.list": {"after": "thr_no"},
     "threads.add_user_message": {
         "thread_id": "thr_no",
-        "input": {"content": [], "attachments": [], "inference_options": {}},
+        "input": {
+            "content": [{"type": "input_text", "text": "Hi"}],
+            "attachments": [],
+            "inference_options": {},
+        },
     },
     "threads.create": {"input": {"content": [], "attachments": ["atc_no"], "inference_options": {}}},
     "threads.retry_after_item": {"thread_id": "thr_no", "item_id": "msg_no"},

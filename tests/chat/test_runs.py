@@ -18,7 +18,7 @@ from sqlalchemy import text
 from stonechat.chat.resume import cancel_run, resume, tail
 from stonechat.chat.runs import Run
 from stonechat.db.session import Database
-from stonechat.errors import BadRequest, NotFound, ThreadBusy
+from stonechat.errors import BadRequest, InvalidInput, NotFound, ThreadBusy
 from stonechat.identity.caller import Caller
 from support.chat import Chat, add, caller_of, create, decode, hidden, spoken
 from support.responders import Gate, speak
@@ -79,10 +79,10 @@ async def test_a_thread_is_named_after_its_first_question(chat: Chat, anna: Call
 
 
 @pytest.mark.parametrize("text_", ["", "   ", "\x00"])
-async def test_a_question_without_words_names_nothing(chat: Chat, anna: Caller, text_: str) -> None:
-    run = await chat.server.start(create(text_), anna)
-    await listen(run)
-    assert (await chat.server.store.load_thread(run.thread.id, anna)).title is None
+async def test_a_message_without_words_is_refused_and_leaves_nothing(chat: Chat, anna: Caller, text_: str) -> None:
+    with pytest.raises(InvalidInput, match="empty"):
+        await chat.server.start(create(text_), anna)
+    assert (await chat.server.store.load_threads(10, None, "desc", anna)).data == []
 
 
 async def test_every_cut_resumes_to_the_same_bytes(chat: Chat, anna: Caller) -> None:
@@ -243,7 +243,7 @@ async def test_a_second_message_waits_for_the_first_answer(chat: Chat, anna: Cal
 async def test_a_busy_thread_says_so_and_keeps_nothing_of_the_message(
     chat: Chat, anna: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stonechat.chat.turns.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("stonechat.chat.claiming.BUSY_SECONDS", 0.1)
     gate = Gate()
     chat.responder.script = lambda thread, new_id: speak(thread, new_id("message"), ["x"], pause=gate)
     run = await chat.server.start(create(), anna)

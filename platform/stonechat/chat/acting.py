@@ -121,7 +121,7 @@ def require_answers(submission: StructuredInputSubmission) -> None:
 
 def require_words(message: UserMessageItem) -> None:
     """Raise `InvalidInput` for a message that says nothing."""
-    if not message.attachments and not any(part.text.strip() for part in message.content):
+    if not message.attachments and not any(part.text.replace("\x00", "").strip() for part in message.content):
         raise InvalidInput("The message is empty. Write something first.")
 
 

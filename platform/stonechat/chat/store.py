@@ -75,15 +75,20 @@ class PostgresStore(Store[Context], Generic[Context]):
             raise TypeError("the context of a PostgresStore is a Caller")
         return context.tenant_id, context.user_id
 
+    def checked_scope(self, context: Context) -> tuple[UUID, str]:
+        """As `scope`; raises `InvalidInput` for a user's id that no database could hold."""
+        tenant_id, user_id = self.scope(context)
+        if "\x00" in user_id or user_id != whole_text(user_id):
+            raise InvalidInput("A user's id is text without NUL and without half of a surrogate pair.")
+        return tenant_id, user_id
+
     def agent_of(self, context: Context) -> str | None:
         """The agent that new threads belong to."""
         return context.agent_id if isinstance(context, Caller) else None
 
     @asynccontextmanager
     async def _open(self, context: Context) -> AsyncIterator[tuple[AsyncSession, UUID, str]]:
-        tenant_id, user_id = self.scope(context)
-        if "\x00" in user_id or user_id != whole_text(user_id):
-            raise InvalidInput("A user's id is text without NUL and without half of a surrogate pair.")
+        tenant_id, user_id = self.checked_scope(context)
         async with self.database.tenant(tenant_id, user_id=user_id) as session:
             yield session, tenant_id, user_id
 
