@@ -74,6 +74,8 @@ class Turn:
     """Reads what came before the history; None if nothing did."""
     afterwards: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
     """What is to be done once the turn is over and stored, if it was answered. Nobody waits for it."""
+    stopped: bool = False
+    """Set once a guardrail stopped the question or the answer: no model may be shown either."""
     hand_over: Callable[[str], Awaitable[None]] | None = None
     """Asks a person to take the conversation over, for a reason; None where there is nobody to ask."""
 

@@ -31,7 +31,7 @@ async def titled(
     try:
         async with aclosing(cast("Any", events)) as answer:
             async for event in answer:
-                if asking is None and isinstance(event, ThreadItemUpdatedEvent):
+                if asking is None and not turn.stopped and isinstance(event, ThreadItemUpdatedEvent):
                     asking = asyncio.create_task(titles.title(turn))
                 elif asking is not None and asking.done():
                     run.propose_title(_result(asking))

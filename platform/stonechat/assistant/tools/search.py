@@ -11,6 +11,7 @@ from agents.tool_context import ToolContext
 from chatkit.types import HiddenContextItem, ProgressUpdateEvent, ThreadItemDoneEvent
 
 from stonechat import clock
+from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.tools.context import TurnContext
 from stonechat.knowledge.search import Passage
 
@@ -33,7 +34,8 @@ async def search_knowledge(turn: TurnContext, query: str) -> str:
     if turn.searches >= MAX_SEARCHES:
         return _answer("That were enough searches. Answer now with what was found, or say that it was not.", [])
     turn.searches += 1
-    shown = query if len(query) <= _SHOWN_QUERY_CHARACTERS else query[: _SHOWN_QUERY_CHARACTERS - 1] + "…"
+    shown = clean_text(turn.turn.config, query)
+    shown = shown if len(shown) <= _SHOWN_QUERY_CHARACTERS else shown[: _SHOWN_QUERY_CHARACTERS - 1] + "…"
     turn.emit(ProgressUpdateEvent(icon="search", text=f"Searching for “{shown}”…"))
     limit = turn.turn.config.knowledge.max_passages
     with turn.turn.trace.span("retrieval", SEARCH_TOOL_NAME, query=query) as span:
