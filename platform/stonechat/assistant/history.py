@@ -46,6 +46,8 @@ class History:
     dropped: list[ThreadItem] = field(default_factory=list)
     """Oldest first: what neither is shown nor stands in the summary."""
     dropped_tokens: int = 0
+    full: bool = False
+    """Whether it was the budget that something was dropped for."""
     summary: Summary | None = None
     cut: int = 0
     """How many items were shortened."""
@@ -104,6 +106,7 @@ def fit_history(
             budget -= estimate_tokens(summary.text) + ITEM_TOKENS
             before = before[_after(before, summary) :]
         kept, dropped = _newest(before, budget)
+    full = any(not isinstance(unit.item, HiddenContextItem) for unit in dropped)
     # A conversation begins with what a person said; without its beginning it must too.
     while summary is None and kept and not isinstance(kept[0].item, UserMessageItem):
         dropped.append(kept.pop(0))
@@ -111,7 +114,6 @@ def fit_history(
     if summary is not None:
         shown.insert(0, note(f"What was said before, summarised: {summary.text}"))
     dropped = [unit for unit in dropped if unit.parts]
-    outgoing = _outgoing(kept, budget=max_tokens // 2 - sum(unit.tokens for unit in now)) if dropped else []
     tokens = sum(unit.tokens for unit in (*kept, *now))
     return History(
         shown=_joined(shown),
@@ -119,9 +121,10 @@ def fit_history(
         tokens=tokens + (estimate_tokens(summary.text) + ITEM_TOKENS if summary is not None else 0),
         dropped=[unit.item for unit in dropped],
         dropped_tokens=sum(unit.tokens for unit in dropped),
+        full=full,
         summary=summary,
         cut=cut,
-        to_summarise=[unit.item for unit in (*dropped, *outgoing)],
+        to_summarise=_outgoing(before, kept, budget=max_tokens // 2 - sum(unit.tokens for unit in now)) if full else [],
     )
 
 
@@ -173,14 +176,16 @@ def _newest(units: Sequence[_Unit], budget: int) -> tuple[list[_Unit], list[_Uni
     return kept[::-1], dropped[::-1]
 
 
-def _outgoing(kept: Sequence[_Unit], *, budget: int) -> Sequence[_Unit]:
-    """The oldest of what is shown, so that the rest is within `budget` and begins with what a person said."""
+def _outgoing(before: Sequence[_Unit], kept: Sequence[_Unit], *, budget: int) -> list[ThreadItem]:
+    """What was dropped and the oldest of what is kept, so that the rest is within `budget` and begins with a person."""
+    shown = {id(unit) for unit in kept}
     total = sum(unit.tokens for unit in kept)
-    for index, unit in enumerate(kept):
-        if total <= budget and isinstance(unit.item, UserMessageItem):
-            return kept[:index]
-        total -= unit.tokens
-    return kept
+    for index, unit in enumerate(before):
+        if id(unit) in shown:
+            if total <= budget and isinstance(unit.item, UserMessageItem):
+                return [gone.item for gone in before[:index]]
+            total -= unit.tokens
+    return [unit.item for unit in before]
 
 
 def _after(units: Sequence[_Unit], summary: Summary) -> int:

@@ -7,19 +7,16 @@ deleted or changed takes the summary that tells of it along (a trigger, see migr
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from agents import ModelResponse, ModelSettings
-from agents.models.interface import ModelTracing
 from chatkit.types import ThreadItem
 from sqlalchemy import BigInteger, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from stonechat.assistant.asides import ask_aside
 from stonechat.assistant.history import MAX_ITEMS, History, Summary, fit_history
 from stonechat.assistant.history_budget import context_window, cut_to_tokens, estimate_tokens, history_tokens
 from stonechat.assistant.history_items import as_input
@@ -27,7 +24,6 @@ from stonechat.assistant.turn import Turn
 from stonechat.db.session import Database
 from stonechat.db.tenancy import TenantRow
 from stonechat.providers.provider import ModelProviders
-from stonechat.usage.ledger import record_use
 
 MAX_INPUT_TOKENS = 12_000
 """Of what one summary is made from; what is left is for the next."""
@@ -37,7 +33,6 @@ MIN_DROPPED_TOKENS = 200
 """Less than this is not worth asking a model."""
 SECONDS = 45.0
 
-_logger = logging.getLogger(__name__)
 _INSTRUCTIONS = """\
 You keep the memory of an assistant on a web site. Summarise the conversation below for the assistant, who will not see it
 again: in at most 250 words, in the language of the visitor, in plain sentences. Keep names, numbers, dates, order and
@@ -87,15 +82,15 @@ class ThreadMemory:
             items = turn.history
             history = fit_history(items, max_tokens=max_tokens, recalled=recalled, contents=contents)
             summarises = elsewhere and turn.config.history.summarise
-            if elsewhere and (turn.earlier is not None or (history.dropped and summarises)):
+            if elsewhere and (turn.earlier is not None or (history.full and summarises)):
                 summary = await self._load(turn) if summarises else None
                 reaches_back = summary is not None and any(item.id == summary.upto_item_id for item in items)
-                if turn.earlier is not None and not history.dropped and not reaches_back and items:
+                if turn.earlier is not None and not history.full and not reaches_back and items:
                     items = [*await turn.earlier(items[0].id, MAX_ITEMS - len(items)), *items]
                 history = fit_history(
                     items, max_tokens=max_tokens, summary=summary, recalled=recalled, contents=contents
                 )
-                if summarises and history.dropped_tokens >= MIN_DROPPED_TOKENS:
+                if summarises and history.full and history.dropped_tokens >= MIN_DROPPED_TOKENS:
                     turn.afterwards.append(lambda: self.summarise(turn, model, history=history))
             span.data.update(history.as_data())
         return history
@@ -106,45 +101,20 @@ class ThreadMemory:
         told, upto = _as_text(history, max_tokens=min(MAX_INPUT_TOKENS, window // 2))
         if not upto:
             return False
-        try:
-            async with asyncio.timeout(SECONDS):
-                async with self._providers.model(turn.caller.tenant_id, model) as resolved:
-                    answer = await resolved.model.get_response(
-                        _INSTRUCTIONS,
-                        told,
-                        ModelSettings(include_usage=True),
-                        tools=[],
-                        output_schema=None,
-                        handoffs=[],
-                        tracing=ModelTracing.DISABLED,
-                        previous_response_id=None,
-                        conversation_id=None,
-                        prompt=None,
-                    )
-        except Exception as error:  # a conversation without a summary goes on
-            _logger.info(
-                "a conversation was not summarised: %s",
-                type(error).__name__,
-                extra={"tenant_id": str(turn.caller.tenant_id), "thread_id": turn.thread.id},
-            )
+        summary = await ask_aside(
+            self._database,
+            self._providers,
+            turn=turn,
+            model=model,
+            instructions=_INSTRUCTIONS,
+            text=told,
+            purpose="summary",
+            seconds=SECONDS,
+        )
+        if summary is None:
             return False
-        summary = _text_of(answer)[:MAX_SUMMARY_CHARACTERS]
-        tenant_id, use = turn.caller.tenant_id, answer.usage
-        async with self._database.tenant(tenant_id, user_id=turn.caller.user_id) as session:
-            await record_use(
-                session,
-                tenant_id,
-                purpose="summary",
-                provider=resolved.provider,
-                model=resolved.name,
-                input_tokens=use.input_tokens or estimate_tokens(told),
-                output_tokens=use.output_tokens or estimate_tokens(summary),
-                cached_tokens=use.input_tokens_details.cached_tokens or 0,
-                estimated=not use.total_tokens,
-                agent_id=turn.caller.agent_id,
-                user_id=turn.caller.user_id,
-            )
-            return bool(summary) and await _save(session, turn, summary=summary, covered=upto, model=model)
+        async with self._database.tenant(turn.caller.tenant_id, user_id=turn.caller.user_id) as session:
+            return await _save(session, turn, summary=summary[:MAX_SUMMARY_CHARACTERS], covered=upto, model=model)
 
     async def _load(self, turn: Turn) -> Summary | None:
         row, tenant_id = ThreadSummaryRow, turn.caller.tenant_id
@@ -194,7 +164,8 @@ def _as_text(history: History, *, max_tokens: int) -> tuple[str, list[str]]:
         left -= estimate_tokens(line) + 1
         if left < 0:
             break
-        lines.append(line)
+        if line:
+            lines.append(line)
         ids.append(item.id)
     return "\n".join(lines), ids
 
@@ -211,14 +182,3 @@ def _line(item: ThreadItem) -> str:
         elif part.get("type") == "function_call":
             told.append(f"The assistant called {part.get('name')} with {part.get('arguments')}")
     return cut_to_tokens("\n".join(told), MAX_LINE_TOKENS)
-
-
-def _text_of(answer: ModelResponse) -> str:
-    pieces = [
-        piece.text
-        for item in answer.output
-        if item.type == "message"
-        for piece in item.content
-        if piece.type == "output_text"
-    ]
-    return "\n".join(pieces).replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
