@@ -105,7 +105,7 @@ def _read(tool: HttpTool, answer: OutboundResponse, secret: SecretHeaders) -> Ou
         detail = cut(text, MAX_ERROR_CHARACTERS) if text else None
         return Outcome(error=f"The service answered with the status {answer.status}.", data=detail)
     try:
-        document = json.loads(text) if text.strip() else None
+        document = secret.hide_in(json.loads(text)) if text.strip() else None
     except (ValueError, RecursionError):
         if tool.result:
             return Outcome(error="The service answered with something that is not JSON.")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stonechat.accounts.secrets import OpenedSecret, open_secrets
 from stonechat.assistant.tools.context import ToolAccess, TurnContext
@@ -29,6 +30,12 @@ class SecretHeaders:
         for form in sorted(self._forms(), key=len, reverse=True):
             text = text.replace(form, HIDDEN)
         return text
+
+    def hide_in(self, document: Any) -> Any:
+        """JSON without the values, however they were escaped when it came."""
+        if not self.headers:
+            return document
+        return json.loads(self.hide(json.dumps(document, ensure_ascii=False)))
 
     def _forms(self) -> set[str]:
         parts = set(self.headers.values())
