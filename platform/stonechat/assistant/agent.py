@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,24 +22,32 @@ from agents import (
     RunContextWrapper,
     Runner,
     RunResultStreaming,
+    Tool,
     ToolsToFinalOutputResult,
+    TResponseInputItem,
     set_trace_processors,
 )
 from agents.models.interface import Model, ModelProvider
-from chatkit.types import HiddenContextItem, ThreadStreamEvent
+from chatkit.types import HiddenContextItem, ThreadItemDoneEvent, ThreadStreamEvent
 
 from stonechat.assistant.answer import AnswerWriter
+from stonechat.assistant.attached import ReadsAttachments, attached_contents
+from stonechat.assistant.choices import chosen_tool
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.failures import as_failure
-from stonechat.assistant.history import to_model_input
+from stonechat.assistant.guardrails.guard import TurnGuard
+from stonechat.assistant.history import fit_history
+from stonechat.assistant.history_budget import history_tokens
 from stonechat.assistant.models_of_turn import ModelsOfTurn, model_of
 from stonechat.assistant.reasoning import ThoughtWriter
-from stonechat.assistant.tools.context import SearchesKnowledge, TurnContext
+from stonechat.assistant.summaries import ThreadMemory
+from stonechat.assistant.tools.approval import settle_approvals
+from stonechat.assistant.tools.context import SearchesKnowledge, ToolAccess, TurnContext
 from stonechat.assistant.tools.opening import open_tools
 from stonechat.assistant.tools.search import passages_as_data, remembered_chunks
 from stonechat.assistant.turn import Turn
 from stonechat.assistant.turn_model import TurnModel
-from stonechat.errors import ModelUnknown, UpstreamFailed
+from stonechat.errors import ModelUnknown, StonechatError, UpstreamFailed
 from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
 
@@ -75,10 +83,24 @@ _NO_PROVIDER = _NoProvider()
 class Assistant:
     """One per process. `respond` may run any number of times at once."""
 
-    def __init__(self, *, knowledge: SearchesKnowledge, providers: ModelProviders, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        knowledge: SearchesKnowledge,
+        providers: ModelProviders,
+        settings: Settings,
+        memory: ThreadMemory | None = None,
+        access: ToolAccess | None = None,
+        attached: ReadsAttachments | None = None,
+    ) -> None:
+        """`memory` None is for conversations that nobody keeps: nothing is summarised then. Without `access`, no tool is
+        offered that reaches the world outside."""
         self._knowledge = knowledge
+        self._memory = memory
         self._providers = providers
         self._settings = settings
+        self._access = access
+        self._attached = attached
         self._agents: OrderedDict[int, tuple[AgentConfig, Agent[TurnContext]]] = OrderedDict()
         # The SDK's default would post traces of every run to OpenAI.
         set_trace_processors([])
@@ -86,33 +108,44 @@ class Assistant:
     async def respond(self, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
         """See `Responder.respond`."""
         config, events = turn.config, _Events()
-        context = TurnContext(turn, self._knowledge, events.put)
+        context = TurnContext(turn, self._knowledge, events.put, access=self._access)
+        guard = TurnGuard(turn, model=model_of(turn), providers=self._providers, passages=context.passages)
         writer = AnswerWriter(
             turn.thread.id,
             generate_item_id=turn.generate_item_id,
             emit=events.put,
-            resolve=context.passages.source if config.knowledge.enabled else None,
+            resolve=context.passages.source if _may_cite(config) else None,
+            new_filter=guard.filter,
+            holds=guard.is_strict,
         )
         thoughts = None
-        if config.reasoning.show:
+        if config.reasoning.show and not guard.is_strict:
             thoughts = ThoughtWriter(turn.thread.id, generate_item_id=turn.generate_item_id, emit=events.put)
         try:
             async with AsyncExitStack() as stack:
+                stack.enter_context(
+                    turn.trace.span("agent", config.name, version=turn.agent_version, model=model_of(turn))
+                )
+                if await guard.stops_question():
+                    for event in events.told(guard, writer, None, instead=True):
+                        yield event
+                    return
                 models = ModelsOfTurn(context, stack, providers=self._providers, settings=self._settings)
                 await models.current()
                 recalled = await self._recall(context)
-                agent = self._agent(config)
-                if tools := await stack.enter_async_context(open_tools(context)):
-                    agent = agent.clone(tools=tools)
+                agent = _equipped(self._agent(config), await stack.enter_async_context(open_tools(context)), turn)
+                async for event in events.during(settle_approvals(context)):
+                    yield event
                 result = Runner.run_streamed(
                     agent,
-                    to_model_input(turn.history, recalled=recalled),
+                    await self._history(context, recalled),
                     context=context,
                     max_turns=MAX_STEPS,
                     run_config=RunConfig(
                         model=TurnModel(models, turn=turn, writer=writer, thoughts=thoughts),
                         model_provider=_NO_PROVIDER,
                         tracing_disabled=True,
+                        tool_not_found_behavior="return_error_to_model",
                     ),
                 )
                 stack.callback(result.cancel)  # or it would go on generating, and billing, for nobody
@@ -121,33 +154,20 @@ class Assistant:
                     while events.waiting:
                         yield events.waiting.popleft()
                 await _settle(result)
-                if thoughts is not None:
-                    thoughts.finish()
-                writer.finish()
-                while events.waiting:
-                    yield events.waiting.popleft()
-                if not writer.messages and not context.ended:
+                stopped = guard.is_strict and await guard.stops_answer(writer.held)
+                for event in events.told(guard, writer, thoughts, instead=stopped):
+                    yield event
+                if not writer.messages and not context.shown and not context.ended:
                     raise UpstreamFailed(
                         "The model gave an empty answer. Please try again.", reason="empty", allow_retry=True
                     )
         except Exception as error:
-            if thoughts is not None:
-                thoughts.finish()
-            writer.finish()
-            while events.waiting:
-                yield events.waiting.popleft()
-            failure = as_failure(error, begun=writer.characters > 0)
+            writer.discard_held()
+            for event in events.told(guard, writer, thoughts, instead=False):
+                yield event
+            failure = _failure(error, turn, begun=writer.characters > 0)
             if failure is None:
                 raise
-            _logger.warning(
-                "a turn failed: %s",
-                failure.members.get("reason", failure.code),
-                extra={
-                    "tenant_id": str(turn.caller.tenant_id),
-                    "thread_id": turn.thread.id,
-                    "error": type(error).__name__,
-                },
-            )
             raise failure from error
 
     def _agent(self, config: AgentConfig) -> Agent[TurnContext]:
@@ -161,6 +181,17 @@ class Assistant:
         while len(self._agents) > MAX_AGENTS:
             self._agents.popitem(last=False)
         return agent
+
+    async def _history(self, context: TurnContext, recalled: Mapping[str, str]) -> list[TResponseInputItem]:
+        """What the model is shown of the conversation."""
+        turn, contents = context.turn, {}
+        model = model_of(turn)
+        if self._attached is not None:
+            contents = await attached_contents(turn, self._attached, model=model, passages=context.passages)
+        if self._memory is not None:
+            return (await self._memory.recall(turn, model=model, recalled=recalled, contents=contents)).shown
+        max_tokens = history_tokens(turn.config, model)
+        return fit_history(turn.history, max_tokens=max_tokens, recalled=recalled, contents=contents).shown
 
     async def _recall(self, context: TurnContext) -> dict[str, str]:
         """The newest remembered search, shown again, so that “and what does that cost?” still has its passages."""
@@ -186,6 +217,23 @@ class _Events:
         self.waiting.append(event)
         self._wake.set()
 
+    def told(
+        self, guard: TurnGuard, writer: AnswerWriter, thoughts: ThoughtWriter | None, *, instead: bool
+    ) -> Iterator[ThreadStreamEvent]:
+        """The last events: the end of the answer, or the guardrails' message `instead`, and what they tell the team."""
+        if thoughts is not None:
+            thoughts.finish()
+        if instead:
+            writer.discard_held()
+            writer.say(guard.message)
+        else:
+            writer.show_held()
+            writer.finish()
+        if (noted := guard.close()) is not None:
+            self.put(ThreadItemDoneEvent(item=noted))
+        while self.waiting:
+            yield self.waiting.popleft()
+
     def end_with(self, result: RunResultStreaming) -> None:
         if result.run_loop_task is None:
             raise RuntimeError("the SDK's Runner no longer tells of its task")
@@ -194,6 +242,21 @@ class _Events:
     def _end(self, _task: asyncio.Task[Any]) -> None:
         self._ended = True
         self._wake.set()
+
+    async def during(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[ThreadStreamEvent]:
+        """What happens while the work is done; raises what it raises."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not task.done() or self.waiting:
+                while self.waiting:
+                    yield self.waiting.popleft()
+                if not task.done():
+                    self._wake.clear()
+                    await self._wake.wait()
+            await task
+        finally:
+            task.cancel()
 
     async def more(self) -> bool:
         """Wait for events, or for the end: False once it has come and nothing waits any more."""
@@ -209,11 +272,43 @@ async def _settle(result: RunResultStreaming) -> None:
         pass
 
 
+def _failure(error: Exception, turn: Turn, *, begun: bool) -> StonechatError | None:
+    """What visitors are told of the error; None where it is our own mistake."""
+    failure = as_failure(error, begun=begun)
+    if failure is not None:
+        _logger.warning(
+            "a turn failed: %s",
+            failure.members.get("reason", failure.code),
+            extra={
+                "tenant_id": str(turn.caller.tenant_id),
+                "thread_id": turn.thread.id,
+                "error": type(error).__name__,
+            },
+        )
+    return failure
+
+
 def _stop_if_ended(
     wrapper: RunContextWrapper[TurnContext], _results: list[FunctionToolResult]
 ) -> ToolsToFinalOutputResult:
     """The model is asked again after its tools, unless one of them left the turn to the visitor or to a person."""
     return ToolsToFinalOutputResult(is_final_output=wrapper.context.ended, final_output="")
+
+
+def _may_cite(config: AgentConfig) -> bool:
+    """Whether there can be passages in its turns."""
+    return config.knowledge.enabled or config.attachments.enabled
+
+
+def _equipped(agent: Agent[TurnContext], tools: list[Tool], turn: Turn) -> Agent[TurnContext]:
+    """The agent with the tools of a turn, of which it uses the one first that the visitor chose."""
+    if not tools:
+        return agent
+    chosen = chosen_tool(turn)
+    if chosen not in {tool.name for tool in tools}:
+        return agent.clone(tools=tools)
+    # The SDK lets go of the choice after the first call, or the model would call it for ever.
+    return agent.clone(tools=tools, model_settings=agent.model_settings.resolve(ModelSettings(tool_choice=chosen)))
 
 
 def _build_agent(config: AgentConfig) -> Agent[TurnContext]:
