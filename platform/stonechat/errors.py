@@ -11,7 +11,7 @@
       Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
                               WrongItem, NotOffered, AttachmentNotUploaded, AttachmentAlreadyUploaded, StorageFull
       UploadTooSlow         408
-      PayloadTooLarge       413
+      PayloadTooLarge       413   AudioTooLarge
       UnsupportedMediaType  415
       InvalidInput          422   DocumentUnreadable, ModelUnknown, SourceTypeNotSupported, UploadIncomplete, TooManyFiles,
                               ImageUnreadable, ImageTooLarge
@@ -198,6 +198,10 @@ class PayloadTooLarge(StonechatError):
 
 class UploadTooSlow(StonechatError):
     status, code, title = 408, "upload_too_slow", "The file did not arrive in time"
+
+
+class AudioTooLarge(PayloadTooLarge):
+    code, title = "audio_too_large", "The recording is larger than this address takes"
 
 
 class UnsupportedMediaType(StonechatError):

@@ -21,16 +21,16 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stonechat.api.chatkit_body import read_body, require_fitting
 from stonechat.api.dependencies import Services, caller_of, services_of
 from stonechat.chat.events import PING
 from stonechat.chat.resume import PING_SECONDS, cancel_run, resume
 from stonechat.chat.runs import Run
-from stonechat.errors import MalformedBody, PayloadTooLarge, StonechatError, UnsupportedMediaType
+from stonechat.errors import StonechatError
 from stonechat.identity.caller import Caller
 from stonechat.limits.addresses import limited_by
 from stonechat.web import client_address, problem_response
 
-MAX_BODY = 1 << 20
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -75,10 +75,11 @@ async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
     connection = HTTPConnection(scope)
     services = services_of(connection)
     caller = caller_of(connection, services)
-    body = await _read_body(connection, receive)
+    body = await read_body(connection, receive)
     if body is None:
         return
     request = services.chat.parse(body)
+    require_fitting(request, body)
     if is_streaming_req(request):
         await _answer_with_stream(connection, services, caller, request, receive, send)
     else:
@@ -213,30 +214,3 @@ def _start(headers: Headers) -> Message:
 
 def _chunk(body: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
-
-
-async def _read_body(connection: HTTPConnection, receive: Receive) -> bytes | None:
-    """The request's body; None if the client hung up while sending it."""
-    kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType("Send the request as application/json.")
-    if "content-encoding" in connection.headers:
-        raise UnsupportedMediaType("Send the request without a Content-Encoding.")
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY:
-            raise PayloadTooLarge(
-                "At most 1 MiB can be sent here.", headers={"Connection": "close"}, max_bytes=MAX_BODY
-            )
-        parts.append(part)
-        if not message.get("more_body", False):
-            break
-    if not size:
-        raise MalformedBody("The request has no body.")
-    return b"".join(parts)

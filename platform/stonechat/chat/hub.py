@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import cast
@@ -68,6 +68,7 @@ class RunHub:
         self._afterwards: set[asyncio.Task[None]] = set()
         self.process_id = ids.new_id("proc")
         self._runs: dict[str, Run] = {}
+        self._by_tenant: Counter[UUID | None] = Counter()
         self._kept: OrderedDict[str, tuple[float, Run]] = OrderedDict()
         self._kept_bytes = 0
         self._ticker: asyncio.Task[None] | None = None
@@ -92,9 +93,14 @@ class RunHub:
                 if self._kept.pop(run.key.run_id, None) is not None:
                     self._kept_bytes -= run.bytes
 
-    def require_room(self) -> None:
-        """Raise `TooManyConcurrent` when this process has all the runs it can take."""
-        if self._closing or len(self._runs) >= MAX_RUNS:
+    def require_room(self, tenant_id: UUID | None = None) -> None:
+        """Raise `TooManyConcurrent` when this process has all the runs it can take, from this tenant or at all.
+
+        A tenant may have as many as there is room left: half of all if it is alone, a third beside another like it, and
+        there is always room for one who comes later. So a model that hangs takes up its own tenant's room.
+        """
+        room = MAX_RUNS - len(self._runs)
+        if self._closing or room <= 0 or self._by_tenant[tenant_id] >= room:
             raise TooManyConcurrent(
                 "Too many answers are being written right now. Try again in a moment.", headers={"Retry-After": "5"}
             )
@@ -104,6 +110,7 @@ class RunHub:
         if (refusal := run.refusal) is not None:
             source = partial(refuse, refusal=refusal)
         self._runs[run.key.run_id] = run
+        self._by_tenant[run.key.tenant_id] += 1
         run.task = asyncio.create_task(self._drive(run, source))
         if self._ticker is None or self._ticker.done():
             self._ticker = asyncio.create_task(self._tick())
@@ -177,6 +184,9 @@ class RunHub:
         finally:
             run.close()
             del self._runs[run.key.run_id]
+            self._by_tenant[run.key.tenant_id] -= 1
+            if not self._by_tenant[run.key.tenant_id]:
+                del self._by_tenant[run.key.tenant_id]
             self._keep(run)
             if run.on_end is not None:
                 with contextlib.suppress(Exception):

@@ -18,15 +18,25 @@ Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """Host name to its addresses as text. Raises OSError when there are none."""
 
 # Threads of our own: a slow name server must not use up those that everybody else's work runs on.
-_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolver")
+_threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="resolver")
+_looking_up: dict[tuple[int, str], asyncio.Future[list[str]]] = {}
+"""The look-ups under way, by loop and host: a hundred requests for a host that nobody knows take up one thread."""
 
 
 async def system_resolver(host: str) -> list[str]:
     """The addresses that the system's resolver gives for `host`, in its order of preference."""
     loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(
-        _threads, lambda: socket.getaddrinfo(host, None, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
-    )
+    key = id(loop), host
+    under_way = _looking_up.get(key)
+    if under_way is None:
+        under_way = loop.run_in_executor(_threads, _look_up, host)
+        _looking_up[key] = under_way
+        under_way.add_done_callback(lambda _done: _looking_up.pop(key, None))
+    return await asyncio.shield(under_way)
+
+
+def _look_up(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 
 
