@@ -84,7 +84,7 @@ def test_a_step_that_never_ended_lasts_until_the_turn_did() -> None:
 )
 def test_a_guardrail_that_answered_is_the_outcome(blocked: bool, outcome: Outcome, kept_as: str) -> None:
     trace = Trace()
-    trace.blocked = blocked
+    trace.note("guardrail", "length", action="blocked" if blocked else "flagged")
     assert finished(trace, outcome).outcome == kept_as
 
 

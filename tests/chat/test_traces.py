@@ -46,7 +46,8 @@ class Steps(Scripted):
         with turn.trace.span("agent", "Robin"):
             with turn.trace.span("retrieval", "search_knowledge", query="coats \x00") as span:
                 span.data["passages"] = [{"title": "Returns", "score": 0.5}]
-            turn.trace.blocked = self.blocks
+            if self.blocks:
+                turn.trace.note("guardrail", "blocked_topic", action="blocked")
             if self.error is not None:
                 raise self.error
             async for event in self.script(turn.thread, turn.generate_item_id):

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat.assistant.asides import ask_aside
+from stonechat.assistant.guardrails.findings import without_withheld
 from stonechat.assistant.history import MAX_ITEMS, History, Summary, fit_history
 from stonechat.assistant.history_budget import context_window, cut_to_tokens, estimate_tokens, history_tokens
 from stonechat.assistant.history_items import as_input
@@ -86,7 +87,7 @@ class ThreadMemory:
                 summary = await self._load(turn) if summarises else None
                 reaches_back = summary is not None and any(item.id == summary.upto_item_id for item in items)
                 if turn.earlier is not None and not history.full and not reaches_back and items:
-                    items = [*await turn.earlier(items[0].id, MAX_ITEMS - len(items)), *items]
+                    items = without_withheld([*await turn.earlier(items[0].id, MAX_ITEMS - len(items)), *items])
                 history = fit_history(
                     items, max_tokens=max_tokens, summary=summary, recalled=recalled, contents=contents
                 )

@@ -114,8 +114,6 @@ class Trace:
         self.dropped = 0
         self.first_token: float | None = None
         """Seconds until the first text for the visitor."""
-        self.blocked = False
-        """Whether a guardrail answered in place of the agent."""
         self.error_code: str | None = None
         """What the turn failed of: the code of a `StonechatError`, or `internal`."""
 
@@ -146,6 +144,14 @@ class Trace:
             raise
         finally:
             span.ended = self.now()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a guardrail answered in place of the agent: its step says so."""
+        return any(
+            span.kind == "guardrail" and (span.data.get("action") == "blocked" or span.data.get("blocked") is True)
+            for span in self.spans
+        )
 
     def _keep(self, span: Span) -> Span:
         if len(self.spans) < MAX_SPANS:
