@@ -172,7 +172,7 @@ begin
         insert into thread_items (tenant_id, thread_id, item_id, user_id, kind, data, created_at)
             values (p_tenant, p_thread, p_item_id, p_user, p_item_kind, p_item::json, p_item_created);
     end if;
-    if has_budget and handling <> 'with_person' then
+    if has_budget and handling not in ('waiting_for_person', 'with_person') then
         -- Last, because the tenant's other turns wait from here until this transaction ends.
         select coalesce(sum(length(item)), 0) into characters from unnest(history) item;
         refused := usage_reserve(p_tenant, p_run, p_agent, agent_version, p_draft,
