@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from uuid import UUID
 
 import pytest
 from chatkit.types import AssistantMessageItem
@@ -17,27 +16,8 @@ from stonechat.chat.turns import ChatServer
 from stonechat.db.session import Database
 from stonechat.identity.caller import Caller
 from support.chat import Chat, add, create, decode, spoken
+from support.crash import die, expire
 from support.responders import Gate, Scripted, speak
-
-
-async def die(hub: RunHub, run: Run) -> None:
-    """What a killed process leaves: no more writing, no goodbye."""
-    assert hub._ticker is not None
-    hub._ticker.cancel()
-    run.finishing = True
-    hub._finish = _nothing  # type: ignore[method-assign,assignment]
-    assert run.task is not None
-    run.task.cancel()
-    await asyncio.wait([run.task, hub._ticker])
-
-
-async def _nothing(_run: Run, _status: str) -> None:
-    return None
-
-
-async def expire(database: Database, tenant_id: UUID) -> None:
-    async with database.tenant(tenant_id) as session:
-        await session.execute(text("update runs set lease_expires_at = now() - interval '1 second'"))
 
 
 @pytest.fixture
