@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -25,16 +25,29 @@ from stonechat.api import (
     model_providers,
     secrets,
     sessions,
+    traces,
+    uploads,
 )
+from stonechat.api.chatkit_body import MAX_DICTATION_BODY
 from stonechat.api.cors import VisitorCors
 from stonechat.api.dependencies import Services
 from stonechat.api.openapi import complete_openapi
 from stonechat.assistant.agent import Assistant
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.documents import TenantDocuments
+from stonechat.assistant.summaries import ThreadMemory
+from stonechat.assistant.titles import TitleModel
+from stonechat.assistant.tools.context import ToolAccess
+from stonechat.assistant.trace import TurnTrace
+from stonechat.assistant.trace_export import telemetry_spans
+from stonechat.assistant.visitor_tools import VisitorTools
+from stonechat.chat.attached_files import AttachedFiles
+from stonechat.chat.dictation import Dictation
 from stonechat.chat.hub import RunHub
+from stonechat.chat.links import FileLinks
 from stonechat.chat.sweeper import sweep_crashed_runs
 from stonechat.chat.turns import ChatServer
+from stonechat.chat.uploading import MAX_UPLOAD_BYTES
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.demo.pages import demo_router
@@ -51,12 +64,18 @@ from stonechat.limits.rules import RulesCache
 from stonechat.outbound.client import OutboundClient
 from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
+from stonechat.telemetry import OtlpExporter
 from stonechat.web import install_middlewares, install_problem_handlers
 from stonechat.worker import running_worker
 from stonechat_admin.app import install_console
 
 MULTIPART_OVERHEAD = 64 * 1024
-_UPLOADS = ("/api/v1/knowledge/documents", "/console/knowledge/documents")
+_BODY_LIMITS = {
+    "/api/v1/knowledge/documents": MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD,
+    "/console/knowledge/documents": MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD,
+    "/v1/uploads/": MAX_UPLOAD_BYTES,
+    "/chatkit": MAX_DICTATION_BODY,
+}
 DESCRIPTION = "AI chat for other people's web sites. Errors are RFC 9457 problems; see docs/errors.md."
 
 
@@ -78,10 +97,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(providers.aclose)
         limiter = Limiter(settings, rules=RulesCache(database))
         stack.push_async_callback(limiter.close)
-        hub = RunHub(database)
+        hub = RunHub(database, on_trace=await stack.enter_async_context(exporting_traces(settings)))
         stack.push_async_callback(hub.close)
         configs = ConfigCache()
-        assistant = Assistant(knowledge=TenantDocuments(knowledge_room), providers=providers, settings=settings)
+        documents = TenantDocuments(knowledge_room)
+        access = ToolAccess(database, keyring, outbound, allow_http=bool(settings.outbound_networks))
+        assistant = Assistant(
+            knowledge=documents,
+            providers=providers,
+            settings=settings,
+            access=access,
+            memory=ThreadMemory(database, providers),
+            attached=AttachedFiles(database, knowledge_room.files),
+        )
         yield Services(
             settings=settings,
             database=database,
@@ -92,11 +120,34 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             knowledge=knowledge_room,
             outbound=outbound,
             configs=configs,
-            chat=ChatServer(hub, assistant, configs=configs),
+            chat=ChatServer(
+                hub,
+                assistant,
+                tools=VisitorTools(documents, access),
+                titles=TitleModel(database, providers),
+                dictation=Dictation(database, providers),
+                configs=configs,
+                files=knowledge_room.files,
+                links=FileLinks(keyring, public_url=settings.public_url),
+            ),
             assets=load_assets(),
             installs=Installs(database),
             platform_origins=platform_origins(settings),
         )
+
+
+@asynccontextmanager
+async def exporting_traces(settings: Settings) -> AsyncIterator[Callable[[TurnTrace], None] | None]:
+    """Tells the operator's collector of every turn, if there is one."""
+    if settings.otlp_endpoint is None:
+        yield None
+        return
+    headers = settings.otlp_headers.get_secret_value() if settings.otlp_headers is not None else ""
+    exporter = OtlpExporter(settings.otlp_endpoint, headers=headers, version=__version__)
+    try:
+        yield lambda trace: exporter.export(telemetry_spans(trace))
+    finally:
+        await exporter.aclose()
 
 
 def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
@@ -140,7 +191,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
     app.state.drain = drain
     install_problem_handlers(app)
     app.add_middleware(VisitorCors)
-    install_middlewares(app, settings, body_limits=dict.fromkeys(_UPLOADS, MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD))
+    install_middlewares(app, settings, body_limits=_BODY_LIMITS)
     _add_routes(app, settings)
     complete_openapi(app)
     return app
@@ -149,7 +200,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     app.router.routes.extend(chatkit.routes())  # first, because they are asked for most
     app.include_router(health.router)
-    for router in (embed.assets_router, embed.router, sessions.router):
+    for router in (embed.assets_router, embed.router, sessions.router, uploads.router):
         app.include_router(router)
     management = APIRouter(prefix="/api/v1")
     for room in (
@@ -162,6 +213,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         api_keys,
         model_providers,
         secrets,
+        traces,
     ):
         management.include_router(room.router)
     management.include_router(sessions.preview_router)

@@ -6,7 +6,7 @@ there are runs that outlive their connection (`turns.py`), and every refusal is 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Generic, cast
 
 import anyio
@@ -45,6 +45,7 @@ from chatkit.types import (
 )
 from pydantic import TypeAdapter, ValidationError
 
+from stonechat.chat.attachments import require_uploaded
 from stonechat.chat.codec import is_hidden
 from stonechat.chat.journal import locked
 from stonechat.chat.store import DEFAULT_PAGE, Context, PostgresStore
@@ -100,7 +101,7 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
         params = request.params
         if isinstance(request, ThreadsCreateReq | ThreadsAddUserMessageReq):
             for attachment_id in request.params.input.attachments:
-                await self.store.load_attachment(attachment_id, context)
+                require_uploaded(await self.store.load_attachment(attachment_id, context))
         if isinstance(request, ThreadsCreateReq):
             return
         thread = await self.store.load_thread(params.thread_id, context)  # type: ignore[union-attr]
@@ -121,12 +122,14 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
     # The items that requests speak of
 
     async def pending_tool_call(self, thread_id: str, context: Context) -> ClientToolCallItem:
-        """The client tool call that waits for its output: the newest visible item, or `WrongItem`."""
-        page = await self.store.load_visible_items(thread_id, None, 1, "desc", context)
-        item = page.data[0] if page.data else None
-        if not isinstance(item, ClientToolCallItem) or item.status != "pending":
-            raise WrongItem("The last item of this conversation is not a tool call that waits for its output.")
-        return item
+        """The client tool call that waits for its output, with nothing of the visitor's after it; or `WrongItem`."""
+        page = await self.store.load_visible_items(thread_id, None, DEFAULT_PAGE, "desc", context)
+        for item in page.data:
+            if isinstance(item, UserMessageItem | ClientToolCallItem):
+                if isinstance(item, ClientToolCallItem) and item.status == "pending":
+                    return item
+                break
+        raise WrongItem("The last item of this conversation is not a tool call that waits for its output.")
 
     async def pending_structured_input(self, thread_id: str, item_id: str, context: Context) -> StructuredInputItem:
         """The form that waits for its answers, or `WrongItem`."""
@@ -163,6 +166,7 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
                 await self.store.load_thread(params.thread_id, context)
                 limit = params.limit or DEFAULT_PAGE
                 page = await self.store.load_visible_items(params.thread_id, params.after, limit, params.order, context)
+                self.present(page.data, context)
                 return self._serialize(page)
             case ThreadsUpdateReq(params=params):
                 params.title = params.title[:MAX_TITLE]
@@ -196,7 +200,11 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
         thread = await self.store.load_thread(thread_id, context)
         page = await self.store.load_visible_items(thread_id, None, DEFAULT_PAGE, "desc", context)
         page.data.reverse()
+        self.present(page.data, context)
         return Thread(**thread.model_dump(), items=page)
+
+    def present(self, items: Sequence[ThreadItem], context: Context) -> None:
+        """Make stored items ready to be shown: subclasses renew what has expired in them, in place."""
 
     def _get_attachment_store(self) -> AttachmentStore[Context]:
         if self.attachment_store is None:

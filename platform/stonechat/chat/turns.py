@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Literal, assert_never
 
+from chatkit.actions import Action
 from chatkit.store import NotFoundError
 from chatkit.types import (
+    Attachment,
+    AudioInput,
     NonStreamingReq,
     StreamingReq,
+    SyncCustomActionResponse,
     ThreadCreatedEvent,
     ThreadItem,
     ThreadItemReplacedEvent,
@@ -23,32 +26,42 @@ from chatkit.types import (
     ThreadsDeleteReq,
     ThreadsRetryAfterItemReq,
     ThreadStreamEvent,
+    TranscriptionResult,
     UserMessageInput,
     UserMessageItem,
+    WidgetItem,
 )
 
 from stonechat import clock, ids
 from stonechat.assistant.agents import load_config, published_version
 from stonechat.assistant.cache import ConfigCache
+from stonechat.assistant.choices import require_choices
 from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.turn import ItemKind, Responder, Turn
+from stonechat.assistant.turn import ItemKind, Responder, RunsTools, Turn, WritesTitles
 from stonechat.chat import journal
-from stonechat.chat.codec import storable_id, without_nul
+from stonechat.chat.acting import Acted, act, require_answers, require_output, require_words, say_nothing, withdraw
+from stonechat.chat.actions import plan_action
+from stonechat.chat.attachments import Attachments
+from stonechat.chat.claiming import claim
+from stonechat.chat.codec import storable_id
+from stonechat.chat.dictation import Dictation
 from stonechat.chat.events import wire_json
+from stonechat.chat.hand_over import SILENT, request_person, silence
+from stonechat.chat.history_pages import HISTORY_ITEMS, earlier_items, newest_items
 from stonechat.chat.hub import RunHub, Source
-from stonechat.chat.journal import Begun, Held, RunKey
+from stonechat.chat.journal import Begun, RunKey
+from stonechat.chat.links import FileLinks
 from stonechat.chat.runs import STREAM_OPTIONS, OnEnd, Run, thread_response
 from stonechat.chat.server import TenantChatKitServer
 from stonechat.chat.store import PostgresStore, new_item_id
-from stonechat.chat.sweeper import close_crashed_run
-from stonechat.errors import InvalidInput, NotFound, ThreadBusy
+from stonechat.chat.titles import first_words, titled
+from stonechat.chat.uploading import Uploads
+from stonechat.errors import InvalidInput, NotFound, NotOffered, TooManyFiles
+from stonechat.files import FileStore
 from stonechat.identity.caller import Caller
 
-HISTORY_ITEMS = 50
 MAX_ATTACHMENTS = 10
 MAX_CHARACTERS = 32_000
-BUSY_SECONDS = 2.0
-MAX_TITLE = 60
 _ITEM_PREFIXES: dict[ItemKind, str] = {
     "message": "msg",
     "hidden_context": "hcx",
@@ -64,10 +77,30 @@ _ITEM_PREFIXES: dict[ItemKind, str] = {
 class ChatServer(TenantChatKitServer[Caller]):
     """The platform's chat: the protocol on Postgres, answered by `responder`, each answer a run of `hub`."""
 
-    def __init__(self, hub: RunHub, responder: Responder, *, configs: ConfigCache | None = None) -> None:
-        super().__init__(PostgresStore(hub.database))
+    def __init__(
+        self,
+        hub: RunHub,
+        responder: Responder,
+        *,
+        configs: ConfigCache | None = None,
+        files: FileStore | None = None,
+        links: FileLinks | None = None,
+        tools: RunsTools | None = None,
+        titles: WritesTitles | None = None,
+        dictation: Dictation | None = None,
+    ) -> None:
+        """Without `files` and `links` no assistant takes files, without `tools` the actions of widgets are only told to
+        the model, without `titles` conversations are called by their first words, without `dictation` nobody dictates."""
+        self.attachments: Attachments | None = None
+        if files is not None and links is not None:
+            self.attachments = Attachments(hub.database, files, links, config_of=self.config_of)
+            self.uploads = Uploads(self.attachments)
+        super().__init__(PostgresStore(hub.database), self.attachments)
         self.hub = hub
         self.responder = responder
+        self.tools = tools
+        self.titles = titles
+        self.dictation = dictation
         self.configs = configs or ConfigCache()
 
     async def start(
@@ -78,7 +111,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         Raises `NotFound`, `ThreadLocked`, `ThreadBusy`, `AgentNotPublished`, `WrongItem`, `NotOffered`,
         `TooManyConcurrent`; then there is no run.
         """
-        self.hub.require_room()
+        self.hub.require_room(caller.tenant_id)
         try:
             match request:
                 case ThreadsCreateReq():
@@ -102,6 +135,14 @@ class ChatServer(TenantChatKitServer[Caller]):
             self.hub.forget_thread(context.tenant_id, request.params.thread_id)
         return answer
 
+    def present(self, items: Sequence[ThreadItem], context: Caller) -> None:
+        """As the base says: links to pictures."""
+        if self.attachments is None:
+            return
+        for item in items:
+            if isinstance(item, UserMessageItem) and item.attachments:
+                item.attachments = [self.attachments.refreshed(each, context) for each in item.attachments]
+
     async def respond(
         self,
         thread: ThreadMetadata,
@@ -109,16 +150,47 @@ class ChatServer(TenantChatKitServer[Caller]):
         context: Caller,
     ) -> AsyncIterator[ThreadStreamEvent]:
         """The same assistant for the SDK's own `process`, whose streams live and die with their listener."""
-        history = await self._history(thread.id, context)
-        version = 0
-        if not context.preview:
-            async with self.hub.database.tenant(context.tenant_id) as session:
-                version = await published_version(session, context.tenant_id, agent_id=context.agent_id)
+        history = await newest_items(self.store, thread.id, context)
+        version = await self._version(context)
         config = await self._config(context, version)
         key = self._key(context, thread.id)
         run = Run(key, thread=thread, resumable=False, agent_id=context.agent_id, agent_version=version)
         async for event in self._answer(run, caller=context, config=config, history=history):
             yield event
+
+    async def action(
+        self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: Caller
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        """What a visitor did in a widget, for the SDK's own `process`."""
+        version = await self._version(context)
+        config = await self._config(context, version)
+        step = plan_action(config, sender, action)
+        key = self._key(context, thread.id)
+        run = Run(key, thread=thread, resumable=False, agent_id=context.agent_id, agent_version=version)
+        turn = self._turn(
+            run, caller=context, config=config, history=await newest_items(self.store, thread.id, context)
+        )
+        async for event in act(turn, step, tools=self.tools, go_on=partial(self._respond, run)):
+            yield event
+
+    async def sync_action(
+        self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: Caller
+    ) -> SyncCustomActionResponse:
+        """As `action`, without an answer in words: the widget, if the tool behind the action answered with one."""
+        config = await self.config_of(context)
+        step, acted = plan_action(config, sender, action), Acted()
+        self.hub.require_room(context.tenant_id)
+        key = self._key(context, thread.id)
+        begun = await self._claim(key, context, new_thread=None, item=None, resumable=False)
+        run = self._run(key, context, begun, resumable=False, title=None)
+        run.refusal = None  # no model is asked
+        turn = self._turn(run, caller=context, config=config, history=begun.history)
+        self.hub.start(run, lambda _: acted.watch(act(turn, step, tools=self.tools, go_on=say_nothing)))
+        while not run.finished:
+            await run.wait(len(run.frames), seconds=1.0)
+        if acted.error is not None:
+            raise acted.error
+        return SyncCustomActionResponse(updated_item=acted.item)
 
     # A new message
 
@@ -132,11 +204,14 @@ class ChatServer(TenantChatKitServer[Caller]):
             new = ThreadMetadata(id=self.store.generate_thread_id(caller), created_at=clock.now())
         key = self._key(caller, new.id if new else str(thread_id))
         item = await self._user_message(message, caller, thread_id=key.thread_id)
+        require_words(item)
+        if message.inference_options.model is not None or message.inference_options.tool_choice is not None:
+            require_choices(await self.config_of(caller), message.inference_options)
         begun = await self._claim(key, caller, new_thread=new, item=item, resumable=resumable)
-        run = self._run(key, caller, begun, resumable=resumable, title=_title(item))
+        run = self._run(key, caller, begun, resumable=resumable, title=first_words(item))
         try:
-            for attachment in item.attachments:
-                await self.store.save_attachment(attachment, caller)
+            if self.attachments is not None:
+                await self.attachments.bind(caller, item.attachments, thread_id=key.thread_id)
             config = await self._config(caller, begun.agent_version)
         except BaseException:
             await self._abandon(run)
@@ -145,21 +220,28 @@ class ChatServer(TenantChatKitServer[Caller]):
             run.publish(ThreadCreatedEvent(thread=thread_response(new)))
         run.publish_ready(f'{{"type":"thread.item.done","item":{wire_json(item)}}}')
         run.publish_ready(STREAM_OPTIONS)
-        begun.history.append(item)
-        return run, lambda run: self._answer(run, caller=caller, config=config, history=begun.history)
+        history, withdrawn = withdraw(begun.history)
+        for event in withdrawn:
+            run.apply(event)
+        history.append(item)
+        return run, lambda run: self._answer(run, caller=caller, config=config, history=history)
 
     async def _user_message(self, message: UserMessageInput, caller: Caller, *, thread_id: str) -> UserMessageItem:
         if len(message.attachments) > MAX_ATTACHMENTS:
-            raise InvalidInput(f"A message can have at most {MAX_ATTACHMENTS} attachments.")
+            raise TooManyFiles(f"A message can have at most {MAX_ATTACHMENTS} files.")
         if max(sum(len(part.text) for part in message.content), len(message.quoted_text or "")) > MAX_CHARACTERS:
             raise InvalidInput(f"A message can have at most {MAX_CHARACTERS:,} characters.")
-        attachments = [await self.store.load_attachment(each, caller) for each in message.attachments]
+        attachments: list[Attachment] = []
+        if message.attachments:
+            if self.attachments is None:
+                raise NotOffered("This assistant does not take files.")
+            attachments = await self.attachments.take(caller, message.attachments, thread_id=thread_id)
         return UserMessageItem(
             id=new_item_id("message"),
             thread_id=thread_id,
             created_at=clock.now(),
             content=message.content,
-            attachments=[each.model_copy(update={"thread_id": thread_id}) for each in attachments],
+            attachments=attachments,
             quoted_text=message.quoted_text,
             inference_options=message.inference_options,
         )
@@ -179,8 +261,10 @@ class ChatServer(TenantChatKitServer[Caller]):
         resumable: bool,
     ) -> tuple[Run, Source]:
         await self.check(request, caller)
-        if isinstance(request, ThreadsCustomActionReq):
-            self.require_offered("action", "actions")
+        if isinstance(request, ThreadsAddClientToolOutputReq):
+            require_output(request.params.result)
+        elif isinstance(request, ThreadsAddStructuredInputReq):
+            require_answers(request.params.input)
         key = self._key(caller, request.params.thread_id)
         begun = await self._claim(key, caller, new_thread=None, item=None, resumable=resumable)
         run = self._run(key, caller, begun, resumable=resumable, title=None)
@@ -196,25 +280,33 @@ class ChatServer(TenantChatKitServer[Caller]):
         thread_id = run.key.thread_id
         run.publish_ready(STREAM_OPTIONS)
         match request:
-            case ThreadsCustomActionReq():
-                sender, action = await self.sender(thread_id, request.params.item_id, caller), request.params.action
-                return lambda run: self.action(run.thread, action, sender, caller)
+            case ThreadsCustomActionReq(params=params):
+                sender = await self.sender(thread_id, params.item_id, caller)
+                config = await self._config(caller, run.agent_version)
+                step = plan_action(config, sender, params.action)
+                turn = self._turn(
+                    run, caller=caller, config=config, history=await newest_items(self.store, thread_id, caller)
+                )
+                return lambda run: act(turn, step, tools=self.tools, go_on=partial(self._respond, run))
             case ThreadsAddClientToolOutputReq(params=params):
                 call = await self.pending_tool_call(thread_id, caller)
                 call.output, call.status = params.result, "completed"
                 await self.store.save_item(thread_id, call, caller)
                 await self._cleanup_pending_client_tool_call(run.thread, caller)
-                history = await self._history(thread_id, caller)
+                history = await newest_items(self.store, thread_id, caller)
             case ThreadsAddStructuredInputReq(params=params):
                 form = await self.pending_structured_input(thread_id, params.item_id, caller)
                 form = await self._apply_structured_input_submission(form, params.input)
                 await self.store.save_item(thread_id, form, caller)
                 run.publish(ThreadItemReplacedEvent(item=form))
-                history = await self._history(thread_id, caller)
+                history = await newest_items(self.store, thread_id, caller)
             case ThreadsRetryAfterItemReq(params=params):
+                if run.handling in SILENT:
+                    raise NotOffered("A person answers this conversation, so that nothing can be answered again.")
                 await self.message_to_retry(thread_id, params.item_id, caller)
-                await self.store.delete_items_after(thread_id, params.item_id, caller)
-                history = await self._history(thread_id, caller)
+                if run.refusal is None:  # or the answer that there was would be lost for nothing
+                    await self.store.delete_items_after(thread_id, params.item_id, caller)
+                history = await newest_items(self.store, thread_id, caller)
             case _:
                 assert_never(request)
         config = await self._config(caller, run.agent_version)
@@ -234,43 +326,12 @@ class ChatServer(TenantChatKitServer[Caller]):
         item: ThreadItem | None,
         resumable: bool,
     ) -> Begun:
-        """Claim the thread, waiting a little for an answer that is about to end, and closing one that died."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + BUSY_SECONDS
-        while True:
-            begun = await journal.begin(
-                self.hub.database,
-                key,
-                agent_id=caller.agent_id,
-                draft=caller.preview,
-                new_thread=new_thread,
-                item=item,
-                process_id=self.hub.process_id,
-                resumable=resumable,
-                history=HISTORY_ITEMS,
-            )
-            if isinstance(begun, Begun):
-                return begun
-            left = deadline - loop.time()
-            if left <= 0:
-                raise ThreadBusy(
-                    "The assistant is still answering in this conversation. Wait for it to finish, or stop it.",
-                    headers={"Retry-After": "1"},
-                    run=begun.run_id,
-                )
-            await self._wait_for(begun, key, seconds=min(left, 0.5))
-
-    async def _wait_for(self, held: Held, key: RunKey, *, seconds: float) -> None:
-        if held.expired and await close_crashed_run(self.hub.database, key.tenant_id, run_id=held.run_id):
-            return
-        run = self.hub.get(held.run_id)
-        if run is not None and run.task is not None:
-            await asyncio.wait([run.task], timeout=seconds)
-        else:
-            await asyncio.sleep(min(seconds, 0.1))
+        return await claim(
+            self.hub, key, caller, new_thread=new_thread, item=item, resumable=resumable, history=HISTORY_ITEMS
+        )
 
     def _run(self, key: RunKey, caller: Caller, begun: Begun, *, resumable: bool, title: str | None) -> Run:
-        return Run(
+        run = Run(
             key,
             thread=begun.thread,
             resumable=resumable,
@@ -278,9 +339,30 @@ class ChatServer(TenantChatKitServer[Caller]):
             agent_version=begun.agent_version,
             default_title=title,
         )
+        run.handling = begun.handling
+        run.refusal = None if begun.handling in SILENT else begun.refusal
+        return run
 
     async def _abandon(self, run: Run) -> None:
-        await journal.finish(self.hub.database, run.key, status="failed")
+        trace = run.trace_until_now("failed")
+        await journal.finish(self.hub.database, run.key, status="failed", trace=trace)
+
+    async def transcribe(self, audio_input: AudioInput, context: Caller) -> TranscriptionResult:
+        """What was said, if the agent offers dictation."""
+        if self.dictation is None:
+            raise NotOffered("This assistant does not offer dictation.")
+        config = await self.config_of(context)
+        return TranscriptionResult(text=await self.dictation.transcribe(audio_input.data, context, config=config))
+
+    async def config_of(self, caller: Caller) -> AgentConfig:
+        """The configuration of the caller's agent as it is now."""
+        return await self._config(caller, await self._version(caller))
+
+    async def _version(self, caller: Caller) -> int:
+        if caller.preview:
+            return 0
+        async with self.hub.database.tenant(caller.tenant_id) as session:
+            return await published_version(session, caller.tenant_id, agent_id=caller.agent_id)
 
     async def _config(self, caller: Caller, version: int) -> AgentConfig:
         if not caller.preview:
@@ -294,14 +376,24 @@ class ChatServer(TenantChatKitServer[Caller]):
             self.configs.put(caller.tenant_id, caller.agent_id, version, config)
         return config
 
-    async def _history(self, thread_id: str, caller: Caller) -> list[ThreadItem]:
-        page = await self.store.load_thread_items(thread_id, None, HISTORY_ITEMS, "desc", caller)
-        return page.data[::-1]
-
     def _answer(
         self, run: Run, *, caller: Caller, config: AgentConfig, history: Sequence[ThreadItem]
     ) -> AsyncIterator[ThreadStreamEvent]:
-        turn = Turn(
+        return self._respond(run, self._turn(run, caller=caller, config=config, history=history))
+
+    def _respond(self, run: Run, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
+        if run.handling in SILENT:
+            return silence(turn.config)
+        events = self.responder.respond(turn)
+        if self.titles is not None and turn.config.titles == "model" and run.default_title and not run.thread.title:
+            return titled(events, run=run, turn=turn, titles=self.titles, database=self.hub.database)
+        return events
+
+    def _turn(self, run: Run, *, caller: Caller, config: AgentConfig, history: Sequence[ThreadItem]) -> Turn:
+        async def hand_over(reason: str) -> None:
+            await request_person(self.hub.database, caller, thread_id=run.thread.id, reason=reason)
+
+        return Turn(
             caller,
             config,
             run.thread,
@@ -311,19 +403,12 @@ class ChatServer(TenantChatKitServer[Caller]):
             agent_version=run.agent_version,
             usage=run.usage,
             trace=run.trace,
+            # The page was full, the message that the turn brought not counted: there may be more before it.
+            earlier=earlier_items(self.store, run.thread.id, caller) if len(history) >= HISTORY_ITEMS else None,
+            afterwards=run.afterwards,
+            hand_over=hand_over if config.hand_over.enabled else None,
         )
-        return self.responder.respond(turn)
 
 
 def _new_item_id(kind: ItemKind) -> str:
     return ids.new_id(_ITEM_PREFIXES[kind])
-
-
-def _title(message: UserMessageItem) -> str | None:
-    """The first words of the question, for lists of conversations."""
-    text = without_nul(" ".join(part.text for part in message.content))
-    words = re.sub(r"\s+", " ", text[: MAX_TITLE * 4]).strip()
-    if len(words) <= MAX_TITLE:
-        return words or None
-    cut = words[:MAX_TITLE]
-    return f"{cut[: cut.rfind(' ')] if ' ' in cut[MAX_TITLE // 2 :] else cut}…"
