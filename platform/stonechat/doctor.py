@@ -7,12 +7,14 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
 from stonechat.db import migrate
 from stonechat.db.embedded_binaries import find_installation
 from stonechat.errors import StonechatError
+from stonechat.files import open_files
 from stonechat.knowledge.index import open_index
 from stonechat.settings import Settings
 
@@ -38,6 +40,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("Postgres", _postgres),
         ("Schema", _schema),
         ("Search index", _index),
+        ("Files", _files),
         ("Redis", _redis),
         ("Public address", _public_url),
     ]
@@ -113,6 +116,21 @@ async def _index(settings: Settings) -> Finding:
         )
     finally:
         await index.close()
+
+
+async def _files(settings: Settings) -> Finding:
+    place = settings.configured_files_url or "in the data folder"
+    files, nobody = open_files(settings), UUID(int=0)
+    try:
+        await files.put(nobody, "doctor", data=b"well")
+        well = await files.get(nobody, "doctor") == b"well"
+        await files.delete(nobody, "doctor")
+        return Finding("Files", well, f"{place}: written, read and deleted")
+    except StonechatError as error:
+        remedy = "Check STONECHAT_FILES_URL, and for a bucket STONECHAT_S3_ENDPOINT, AWS_REGION and the keys."
+        return Finding("Files", False, f"{place}: {error}", remedy)
+    finally:
+        await files.aclose()
 
 
 async def _redis(settings: Settings) -> Finding:

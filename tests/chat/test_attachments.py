@@ -16,17 +16,19 @@ from sqlalchemy import select, text
 
 from stonechat import clock
 from stonechat.accounts.actor import system
+from stonechat.assistant.attached import sees_pictures
 from stonechat.chat import models
 from stonechat.chat.attachment_sweeper import mark_strays, sweep_attachments
 from stonechat.chat.attachments import StorageBounds, object_name
 from stonechat.chat.conversations import delete_conversation
 from stonechat.chat.links import FileKey
 from stonechat.errors import NotFound
-from stonechat.files import FolderStore
+from stonechat.files import FolderStore, open_file_store
 from support import uploads
 from support.assistant import add_provider
 from support.documents import pdf
-from support.fake_openai import FakeOpenAI, chat_text, fake_openai
+from support.fake_openai import FakeOpenAI, chat_text, fake_openai, refusal
+from support.fake_s3 import fake_s3
 from support.postgres import TestDatabase
 from support.uploads import UploadSite, Visitor, upload_site
 
@@ -145,6 +147,64 @@ async def test_the_model_that_quotes_quotes_what_is_attached(site: UploadSite, a
     assert "40 days" in said(events)
     item = [event["item"] for event in events if event["type"] == "thread.item.done"][-1]
     assert item["content"][0]["annotations"][0]["source"]["filename"] == "terms.pdf"
+
+
+async def test_a_fallback_without_eyes_is_not_sent_the_picture(site: UploadSite) -> None:
+    async with fake_openai(refusal(500), refusal(500), refusal(500), chat_text("I only read.")) as host:
+        tenant_id = await site.tenant()
+        await add_provider(site.services.database, tenant_id, base_url=host.url)
+        config = {"fallback_models": ["acme/some-text-model"], "knowledge": {"enabled": False}}
+        anna = site.visitor(tenant_id, await site.agent(tenant_id, model="acme/gpt-4o", **config))
+        attached = await anna.attach("me.png", uploads.picture(), "image/png")
+        assert said(await anna.say("What is this?", attached["id"])) == "I only read."
+        bodies = [json.loads(request.body) for request in host.requests]
+        assert "image_url" in json.dumps(bodies[0])
+        asked = [body for body in bodies if body["model"] == "some-text-model"]
+        assert "me.png" in json.dumps(asked[0])
+        assert "image_url" not in json.dumps(asked[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "sees"),
+    [
+        ("openai/gpt-4o", True),
+        ("openai/gpt-5-mini", True),
+        ("openai/o3-mini", False),
+        ("openai/o4-mini", True),
+        ("openai/gpt-3.5-turbo", False),
+        ("anthropic/claude-sonnet-4-5", True),
+        ("google/gemini-2.5-flash", True),
+        ("mistral/pixtral-12b", True),
+        ("mistral/mistral-small-latest", True),
+        ("mistral/codestral-latest", False),
+        ("ollama/llama3.2-vision:11b", True),
+        ("ollama/llama3.2:3b", False),
+        ("ollama/qwen2.5vl:7b", True),
+        ("vllm/Qwen/Qwen2.5-VL-7B-Instruct", True),
+        ("gpt-4o/some-text-model", False),
+        ("extractive", False),
+    ],
+)
+def test_which_models_look_at_pictures(model: str, sees: bool) -> None:
+    assert sees_pictures(model) is sees
+
+
+async def test_files_in_a_bucket(site: UploadSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fake_s3() as bucket:
+        files = open_file_store(bucket.url, access=bucket.access)
+        monkeypatch.setattr(site.attachments, "files", files)
+        anna = await site.newcomer(knowledge={"enabled": False})
+        attached = await anna.attach("me.png", uploads.picture(), "image/png")
+        (name,) = bucket.objects
+        assert name == f"stonechat/{anna.caller.tenant_id.hex}/attachments/{attached['id']}"
+        assert (await anna.client.get(attached["preview_url"])).content == bucket.objects[name]
+        bucket.failures = [503] * 3
+        monkeypatch.setattr("stonechat.files.s3.PAUSE_SECONDS", 0)
+        away = await anna.client.get(attached["preview_url"])
+        assert (away.status_code, away.json()["code"]) == (503, "unavailable")
+        await anna.ask("attachments.delete", attachment_id=attached["id"])
+        assert bucket.objects == {}
+        await files.aclose()
 
 
 # Whose it is

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
+from stonechat.chat.links import FileKey
 from support.api import message
 from support.world import ORIGIN, User, World, client
 
@@ -98,6 +99,7 @@ def requests_about(victim: User) -> list[tuple[str, dict[str, Any]]]:
         ("items.list", thread),
         ("items.feedback", thread | {"item_ids": [victim.item], "kind": "negative"}),
         ("threads.create", {"input": words | {"attachments": [victim.attachment]}}),
+        ("attachments.delete", {"attachment_id": victim.attachment}),
     ]
 
 
@@ -112,6 +114,12 @@ async def test_the_chat_does_not_find_what_belongs_to_others(world: World, whose
             answer = await browser.post("/chatkit", json={"type": kind, "params": params}, headers=attacker.headers)
             assert answer.status_code == 404, f"{kind}: {answer.status_code} {answer.text}"
             assert answer.headers["content-type"] == "application/problem+json", "a problem before any stream"
+        # A link that we signed ourselves, for the attacker: all that stands between is whose the file is.
+        links = world.services.chat.uploads.attachments.links
+        stolen = FileKey(attacker.caller.tenant_id, attacker.caller.user_id, victim.attachment)
+        put = links.to_upload(stolen, kinds=frozenset({"document"}))
+        for answer in (await browser.get(links.to_view(stolen)), await browser.put(put, content=b"x")):
+            assert answer.status_code == 404, answer.text
         for method, path in (("GET", "events"), ("POST", "cancel")):
             answer = await browser.request(
                 method,

@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from agents import TResponseInputItem
 from chatkit.types import ImageAttachment, UserMessageItem
 
 from stonechat.assistant.history_budget import history_tokens
@@ -116,6 +117,22 @@ async def attached_contents(
         if shown:
             contents[item.id] = [{"type": "input_text", "text": user_text(item)}, *shown]
     return contents
+
+
+def for_eyes_of(model: str, items: str | list[TResponseInputItem]) -> str | list[TResponseInputItem]:
+    """The input without pictures for a model that is not known to look at them, such as a fallback."""
+    if isinstance(items, str) or not any(isinstance(item.get("content"), list) for item in items):
+        return items
+    if sees_pictures(model):
+        return items
+    return [cast("TResponseInputItem", _without_pictures(cast("dict[str, Any]", item))) for item in items]
+
+
+def _without_pictures(item: dict[str, Any]) -> dict[str, Any]:
+    content = item.get("content")
+    if not isinstance(content, list):
+        return item
+    return item | {"content": [part for part in content if part.get("type") != "input_image"]}
 
 
 def _as_data(name: str, document: AttachedDocument, text: str) -> dict[str, Any]:

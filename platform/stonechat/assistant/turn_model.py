@@ -17,6 +17,7 @@ from openai.types.responses import Response, ResponseCompletedEvent, ResponseOut
 from openai.types.shared import Reasoning
 
 from stonechat.assistant.answer import AnswerWriter
+from stonechat.assistant.attached import for_eyes_of
 from stonechat.assistant.config_parts import Reasoning as ReasoningConfig
 from stonechat.assistant.meter import Meter, characters_of
 from stonechat.assistant.models_of_turn import ModelsOfTurn
@@ -104,7 +105,8 @@ class TurnModel(Model):
             try:
                 with breaker as call:
                     try:
-                        stream = resolved.model.stream_response(*request, **options)
+                        shown = for_eyes_of(f"{resolved.provider}/{resolved.name}", request[1])
+                        stream = resolved.model.stream_response(request[0], shown, *request[2:], **options)
                         if elsewhere:
                             stream = within_limits(stream, self._reach.limits, until=deadline)
                         async for event in self._tap(stream, span=span, meter=meter, call=call):
