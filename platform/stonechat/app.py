@@ -25,6 +25,7 @@ from stonechat.api import (
     model_providers,
     secrets,
     sessions,
+    usage,
     traces,
     uploads,
 )
@@ -214,6 +215,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         model_providers,
         secrets,
         traces,
+        usage,
     ):
         management.include_router(room.router)
     management.include_router(sessions.preview_router)

@@ -22,6 +22,8 @@ from stonechat.jobs import JobRunner
 from stonechat.knowledge.deps import Knowledge, open_knowledge
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 from stonechat.settings import Settings
+from stonechat.usage.quota import recount_budgets
+from stonechat.usage.report import roll_up_all
 
 SWEEP_SECONDS = 5.0
 FILES_SECONDS = 60.0
@@ -42,6 +44,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         | resets.job_handlers(database, public_url=settings.public_url),
         {
             "17 3 * * *": lambda: _ensure_partitions(database),
+            "13 1 * * *": lambda: _add_up_usage(database),
             "*/10 * * * *": lambda: _purge_run_events(database),
             "*/15 * * * *": lambda: _purge_console(database),
             "41 3 * * *": lambda: _mark_strays(database),
@@ -85,6 +88,11 @@ async def run_worker(settings: Settings) -> None:
 async def _ensure_partitions(database: Database) -> None:
     async with database.directory() as session:
         await session.execute(text("select stonechat_ensure_partitions()"))
+
+
+async def _add_up_usage(database: Database) -> None:
+    await roll_up_all(database)
+    await recount_budgets(database)
 
 
 async def _purge_run_events(database: Database) -> None:

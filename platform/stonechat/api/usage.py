@@ -1,0 +1,108 @@
+"""`/api/v1/usage`: what was used and what it cost, the monthly budget, and prices of the tenant's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import BaseModel
+
+from stonechat.api.dependencies import ApiActor, TenantSession
+from stonechat.limits.addresses import limit_address
+from stonechat.usage import prices, quota, report
+from stonechat.usage.prices import CURRENCY, OwnPrice, OwnPrices
+from stonechat.usage.quota import Budget, BudgetState
+from stonechat.usage.report import Days, GroupBy, UsageRow
+
+router = APIRouter(prefix="/usage", tags=["Usage"], dependencies=[Depends(limit_address)])
+
+DEFAULT_DAYS = 30
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Usage(BaseModel):
+    """What was used from `start` to `end` (UTC days, both included). Money is in millionths of the currency."""
+
+    start: date
+    end: date
+    currency: str
+    group_by: GroupBy
+    total: UsageRow
+    data: list[UsageRow]
+
+
+class Prices(BaseModel):
+    """US dollars for a million tokens."""
+
+    list_version: str
+    """Which list of public prices holds for models without a price of one's own."""
+    currency: str
+    prices: list[OwnPrice]
+
+
+_Day = Annotated[date | None, Query(ge=date(2000, 1, 1), le=date(2999, 12, 31), description="In UTC.")]
+
+
+def asked_days(start: _Day = None, end: _Day = None) -> Days:
+    """From `start` to `end`; to today where there is no end, and 30 days where there is no start."""
+    last = end or report.today()
+    return Days(start or last - timedelta(days=DEFAULT_DAYS - 1), last)
+
+
+AskedDays = Annotated[Days, Depends(asked_days)]
+
+
+@router.get("", summary="Get usage by day, agent or model")
+async def get_usage(actor: ApiActor, session: TenantSession, days: AskedDays, group_by: GroupBy = "day") -> Usage:
+    rows = await report.usage_report(session, actor, days=days, by=group_by)
+    return Usage(
+        start=days.first, end=days.last, currency=CURRENCY, group_by=group_by, total=report.total(rows), data=rows
+    )
+
+
+@router.get("/export", summary="Export usage by day, agent and model as CSV", response_class=Response)
+async def export_usage(actor: ApiActor, session: TenantSession, days: AskedDays) -> Response:
+    rows = await report.usage_report(session, actor, days=days, by="all")
+    name = f"usage-{days.first}-{days.last}.csv"
+    return Response(
+        usage_csv(rows), media_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+@router.get("/budget", summary="Get the monthly budget")
+async def get_budget(actor: ApiActor, session: TenantSession) -> BudgetState:
+    return await quota.get_budget(session, actor)
+
+
+@router.put("/budget", summary="Replace the monthly budget")
+async def put_budget(body: Budget, actor: ApiActor, session: TenantSession) -> BudgetState:
+    return await quota.put_budget(session, actor, budget=body)
+
+
+@router.get("/prices", summary="Get the tenant's own prices")
+async def get_prices(actor: ApiActor, session: TenantSession) -> Prices:
+    return _prices(await prices.get_prices(session, actor))
+
+
+@router.put("/prices", summary="Replace the tenant's own prices")
+async def put_prices(body: OwnPrices, actor: ApiActor, session: TenantSession) -> Prices:
+    return _prices(await prices.put_prices(session, actor, prices=body.prices))
+
+
+def _prices(own: OwnPrices) -> Prices:
+    return Prices(list_version=prices.list_version(), currency=CURRENCY, prices=own.prices)
+
+
+def usage_csv(rows: Iterable[UsageRow]) -> str:
+    """The rows with a line of names above them. No cell is one that a spreadsheet would calculate."""
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow(UsageRow.__dataclass_fields__)
+    for row in rows:
+        cells = (getattr(row, name) for name in UsageRow.__dataclass_fields__)
+        writer.writerow(f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells)
+    return written.getvalue()

@@ -1,0 +1,154 @@
+"""`/api/v1/usage`, over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from stonechat.accounts.actor import system
+from stonechat.accounts.api_keys import create_api_key
+from stonechat.api import usage
+from stonechat.api.dependencies import Services
+from stonechat.usage.ledger import ledger_entry, settle
+from support.postgres import TestDatabase
+from support.visitors import build_app, client_of, running_services
+
+
+@pytest.fixture(scope="module")
+async def services(test_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    async with running_services(test_database.web_url, tmp_path_factory.mktemp("usage")) as opened:
+        yield opened
+
+
+async def key_of(services: Services, tenant_id: UUID, scope: Any) -> dict[str, str]:
+    async with services.database.tenant(tenant_id) as session:
+        _, key = await create_api_key(session, system(tenant_id), name=scope, scopes=[scope])
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+async def api(services: Services, tenant_id: UUID) -> AsyncIterator[httpx.AsyncClient]:
+    """As an administrator of a tenant that asked two models."""
+    async with services.database.tenant(tenant_id) as session:
+        for run_id, model in (("run_1", "gpt-4.1"), ("run_2", "=cmd()")):
+            entry = ledger_entry(
+                tenant_id,
+                "usr_1",
+                agent_id="agt_1",
+                provider="openai",
+                model=model,
+                input_tokens=900,
+                output_tokens=100,
+            )
+            await settle(session, tenant_id, run_id=run_id, entries=[entry])
+    app = build_app(services)
+    app.include_router(usage.router, prefix="/api/v1")
+    async with client_of(app) as opened:
+        opened.headers.update(await key_of(services, tenant_id, "admin"))
+        yield opened
+
+
+async def test_usage_is_told_by_day_agent_and_model(api: httpx.AsyncClient) -> None:
+    days = (await api.get("/api/v1/usage")).json()
+    assert (days["currency"], days["group_by"], len(days["data"])) == ("USD", "day", 1)
+    assert days["total"] | {"answers": 2, "cost_micros": 2600, "unpriced_tokens": 1000} == days["total"]
+    models = (await api.get("/api/v1/usage", params={"group_by": "model"})).json()["data"]
+    assert {row["model"]: row["cost_micros"] for row in models} == {"gpt-4.1": 2600, "=cmd()": 0}
+    agents = (await api.get("/api/v1/usage", params={"group_by": "agent"})).json()["data"]
+    assert [(row["agent_id"], row["input_tokens"]) for row in agents] == [("agt_1", 1800)]
+    nothing = (await api.get("/api/v1/usage", params={"start": "2020-01-01", "end": "2020-02-01"})).json()
+    assert (nothing["data"], nothing["total"]["answers"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"start": "2026-02-01", "end": "2026-01-01"},
+        {"start": "2020-01-01"},
+        {"end": "0001-01-01"},
+        {"end": "9999-12-31"},
+        {"start": "soon"},
+        {"group_by": "person"},
+    ],
+)
+async def test_odd_days_are_refused_kindly(api: httpx.AsyncClient, params: dict[str, str]) -> None:
+    assert (await api.get("/api/v1/usage", params=params)).status_code == 422
+
+
+async def test_an_export_is_a_table_that_calculates_nothing(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/api/v1/usage/export")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "attachment" in answer.headers["content-disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert {row["model"]: row["cost_micros"] for row in rows} == {"gpt-4.1": "2600", "'=cmd()": "0"}
+
+
+async def test_a_budget_is_set_used_and_removed(api: httpx.AsyncClient) -> None:
+    none = (await api.get("/api/v1/usage/budget")).json()
+    assert (none["max_tokens"], none["used_tokens"], none["used_cost_micros"]) == (None, 2000, 2600)
+    put = await api.put("/api/v1/usage/budget", json={"max_tokens": 5000, "message": " Back in December. "})
+    assert put.json() | {"max_tokens": 5000, "used_tokens": 2000, "message": "Back in December."} == put.json()
+    assert (await api.get("/api/v1/usage/budget")).json() == put.json()
+    removed = (await api.put("/api/v1/usage/budget", json={})).json()
+    assert (removed["max_tokens"], removed["message"]) == (None, None)
+    log = (await api.get("/api/v1/usage/budget")).json()
+    assert log == removed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"max_tokens": 0},
+        {"max_cost_micros": 10**18},
+        {"max_tokens": 1, "message": ""},
+        {"max_tokens": 1, "message": "\x00"},
+    ],
+)
+async def test_an_odd_budget_is_refused_kindly(api: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    assert (await api.put("/api/v1/usage/budget", json=body)).status_code == 422
+
+
+async def test_own_prices_hold_from_then_on(api: httpx.AsyncClient, services: Services, tenant_id: UUID) -> None:
+    price = {"provider": "openai", "model": "=cmd()", "input": "1.5", "output": 3, "cached": 0.25}
+    put = await api.put("/api/v1/usage/prices", json={"prices": [price]})
+    assert put.json()["prices"] == [price | {"input": "1.5", "output": "3", "cached": "0.25"}]
+    assert put.json()["list_version"].startswith("list:20")
+    async with services.database.tenant(tenant_id) as session:
+        entry = ledger_entry(
+            tenant_id,
+            "usr_1",
+            agent_id="agt_1",
+            provider="openai",
+            model="=cmd()",
+            input_tokens=1000,
+            cached_tokens=400,
+            output_tokens=10,
+        )
+        assert entry.cost_micros is None
+        await settle(session, tenant_id, run_id="run_3", entries=[entry])
+    models = (await api.get("/api/v1/usage", params={"group_by": "model"})).json()["data"]
+    # 600 at 1.50, 400 at 0.25 and 10 at 3 dollars a million; what was there before keeps having no price.
+    assert {row["model"]: (row["cost_micros"], row["unpriced_tokens"]) for row in models} == {
+        "gpt-4.1": (2600, 0),
+        "=cmd()": (900 + 100 + 30, 1000),
+    }
+    twice = await api.put("/api/v1/usage/prices", json={"prices": [price, price]})
+    assert twice.status_code == 422
+    assert (await api.put("/api/v1/usage/prices", json={"prices": []})).json()["prices"] == []
+
+
+@pytest.mark.parametrize(("scope", "reads", "writes"), [("read", 200, 403), ("write", 200, 403), ("admin", 200, 200)])
+async def test_money_is_the_administrators(
+    api: httpx.AsyncClient, services: Services, tenant_id: UUID, scope: str, reads: int, writes: int
+) -> None:
+    api.headers.update(await key_of(services, tenant_id, scope))
+    for path in ("", "/export", "/budget", "/prices"):
+        assert (await api.get(f"/api/v1/usage{path}")).status_code == reads
+    assert (await api.put("/api/v1/usage/budget", json={"max_tokens": 10})).status_code == writes
+    assert (await api.put("/api/v1/usage/prices", json={"prices": []})).status_code == writes
