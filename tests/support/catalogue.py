@@ -7,7 +7,7 @@ import asyncpg
 from stonechat.db.directory import DIRECTORY_TABLES
 from stonechat.db.tenancy import APP, OWNER, PLATFORM
 
-DEFINER_FUNCTIONS = frozenset({"stonechat_ensure_partitions", "stonechat_purge_run_events"})
+DEFINER_FUNCTIONS = frozenset({"stonechat_ensure_partitions", "stonechat_purge_run_events", "stonechat_purge_traces"})
 """Functions that run with their owner's rights and that the application may call. Each needs a reason."""
 
 SEEN_BY_OTHER_USERS = frozenset({"users"})

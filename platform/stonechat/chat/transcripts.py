@@ -60,6 +60,8 @@ class Message:
     """Where the text cites: characters before it, and the source's number; in order."""
     feedback: str | None = None
     outcome: Outcome = "done"
+    run_id: str | None = None
+    """The turn that ended with this message; None for what was said before a turn's end, and by visitors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ async def read_transcript(
             by_title=by_title,
             feedback=judged.get(row.item_id),
             outcome=ends[row.run_id].outcome if row.run_id in ends and last[row.run_id] == row.item_id else "done",
+            run_id=row.run_id if row.run_id and last[row.run_id] == row.item_id else None,
         )
         for row, data in items
     ]
@@ -180,7 +183,7 @@ def _with_silent(
 
 
 def _silence(end: _End) -> Message:
-    return Message(end.run_id, "assistant", "", "", end.started_at, outcome=end.outcome)
+    return Message(end.run_id, "assistant", "", "", end.started_at, outcome=end.outcome, run_id=end.run_id)
 
 
 def _parts(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -196,6 +199,7 @@ def _message(
     by_title: dict[str, str],
     feedback: str | None,
     outcome: Outcome,
+    run_id: str | None,
 ) -> Message:
     speaker: Speaker = (
         "visitor" if row.kind == "user_message" else "assistant" if row.kind == "assistant_message" else "other"
@@ -237,4 +241,5 @@ def _message(
         marks=tuple(sorted(marks)),
         feedback=feedback,
         outcome=outcome,
+        run_id=run_id,
     )
