@@ -36,6 +36,7 @@ from stonechat import clock, ids
 from stonechat.accounts.actor import system
 from stonechat.accounts.secrets import put_secret
 from stonechat.assistant.agent import Assistant
+from stonechat.assistant.attached import ReadsAttachments
 from stonechat.assistant.config import AgentConfig, parse_config
 from stonechat.assistant.model_events import message_events
 from stonechat.assistant.scripted import StreamingModel
@@ -49,6 +50,7 @@ from stonechat.settings import Settings
 from support.assistant import KEYRING, Answer, FakeKnowledge, user_message
 from support.outbound import TLS, TableResolver
 
+SETTINGS = Settings()
 CallOf = tuple[str, str]
 """Name and JSON arguments of a call."""
 Step = str | Sequence[CallOf]
@@ -119,7 +121,7 @@ class OneModel(ModelProviders):
 
     def __init__(self, database: Database, model: Model) -> None:
         super().__init__(
-            database, keyring=KEYRING, settings=Settings(), http_client=lambda _url: httpx2.AsyncClient(trust_env=False)
+            database, keyring=KEYRING, settings=SETTINGS, http_client=lambda _url: httpx2.AsyncClient(trust_env=False)
         )
         self._model = model
 
@@ -140,7 +142,7 @@ class Shop:
 
     database: Database
     tenant_id: UUID
-    model: SteppingModel
+    model: Any
     access: ToolAccess
     config: AgentConfig
     knowledge: FakeKnowledge = field(default_factory=FakeKnowledge)
@@ -148,14 +150,16 @@ class Shop:
     history: list[ThreadItem] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     user_id: str = "usr_1"
+    attached: ReadsAttachments | None = None
 
     @property
     def assistant(self) -> Assistant:
         return Assistant(
             knowledge=self.knowledge,
             providers=OneModel(self.database, self.model),
-            settings=Settings(),
+            settings=SETTINGS,
             access=self.access,
+            attached=self.attached,
         )
 
     async def secret(self, name: str, value: str) -> None:
