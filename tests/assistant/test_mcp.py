@@ -9,11 +9,13 @@ from uuid import UUID
 
 import pytest
 
+from stonechat.assistant.config import parse_config
 from stonechat.assistant.tools import mcp_connection, mcp_lists
 from stonechat.assistant.tools.approval import YES
 from stonechat.assistant.tools.mcp import tool_name
 from stonechat.assistant.tools.mcp_lists import McpKey, McpList, McpToolLists
 from stonechat.db.session import Database
+from stonechat.errors import InvalidInput
 from stonechat.outbound.client import OutboundClient
 from support.loopback import plain, serve
 from support.mcp_servers import PlainMcp, described, library_server, plain_server
@@ -262,6 +264,19 @@ async def test_what_is_no_text_is_left_out(database: Database, tenant_id: UUID, 
     shop = shop_with(database, tenant_id, server_at(double.url, "find"), [("desk_find", "{}")], "Ok")
     await shop.say("Look")
     assert shop.model.outputs()[0]["result"] == "[image left out]\nseen"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"url": "https://key@desk.example/mcp"}, {"url": "https://desk.example/mcp#x"}, {"url": "file:///etc/passwd"},
+        {"url": "https://{x}.example/"}, {"secret_headers": {"Host": "a"}}, {"secret_headers": {"Mcp-Session-Id": "a"}},
+        {"secret_headers": {"X-Key": "a", "x-key": "b"}}, {"allowed": []}, {"timeout_seconds": 600},
+    ],
+)  # fmt: skip
+def test_what_is_no_configuration_of_a_server(fault: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        parse_config({"name": "x", "tools": [server_at("https://desk.example/mcp", "find") | fault]})
 
 
 async def test_lists_are_kept_for_a_while_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

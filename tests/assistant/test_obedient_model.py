@@ -139,9 +139,10 @@ async def require_no_effect(stage: Stage, shop: Shop, answers: list[Answer]) -> 
 async def test_orders_have_no_effect(stage: Stage, carrier: str, orders: str) -> None:
     prepare(stage)
     shop = stage.shop()
-    first = await shop.turn(*CARRIERS[carrier](stage, shop, ordered(stage, ORDERS[orders])))
-    second = await shop.say("Yes, do it")
-    await require_no_effect(stage, shop, [first, second])
+    answers = [await shop.turn(*CARRIERS[carrier](stage, shop, ordered(stage, ORDERS[orders])))]
+    if any(isinstance(item, StructuredInputItem) and item.status == "pending" for item in shop.history):
+        answers.append(await shop.say("Yes, do it"))  # words are no approval
+    await require_no_effect(stage, shop, answers)
 
 
 def test_there_are_more_than_a_hundred_cases() -> None:

@@ -141,6 +141,25 @@ class McpServer(Part):
     """When the visitor is asked first; `changes`: unless the server says the tool only reads."""
     timeout_seconds: Annotated[float, Field(ge=1, le=60)] = 20.0
 
+    @field_validator("secret_headers")
+    @classmethod
+    def _own_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        names = [name.lower() for name in value]
+        if len(set(names)) < len(names):
+            raise ValueError("a header is given twice")
+        if taken := [
+            name for name in names if name in _TRANSPORT_HEADERS or name == "accept" or name.startswith("mcp-")
+        ]:
+            raise ValueError(f"the header “{taken[0]}” is set by the platform")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if re.fullmatch(r"https?://[^/?#{}@\\\s]+([/?][^#\\\s]*)?", value) is None:
+            raise ValueError("the address is https://, a host and a path, without a user name or a fragment")
+        return value
+
 
 class ClientTool(_Parametrised):
     """Runs in the visitor's page, which sends back what came of it."""
