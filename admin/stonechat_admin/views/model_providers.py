@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 
@@ -13,10 +13,10 @@ from stonechat.api.dependencies import AppServices
 from stonechat.assistant.agents import list_agents
 from stonechat.errors import AlreadyExists, Conflict, InvalidInput, TargetNotAllowed, Unavailable
 from stonechat.providers.check import check_provider
+from stonechat.providers.presets import PRESETS, preset_of
 from stonechat.providers.service import (
     MAX_KEY_LENGTH,
     MAX_URL_LENGTH,
-    ProviderKind,
     create_provider,
     delete_provider,
     get_provider,
@@ -29,15 +29,17 @@ from stonechat_admin.render import fragment
 
 router = APIRouter()
 
-KINDS: list[tuple[ProviderKind, str, str]] = [
+KINDS: list[tuple[str, str, str]] = [
     ("openai", "OpenAI", "With a key from platform.openai.com. It has its own bill there."),
-    ("openai_compatible", "Another provider", "Mistral, Google, Anthropic, Ollama on your own machine, and many more."),
+    *((preset.id, preset.label, preset.hint) for preset in PRESETS.values()),
+    (
+        "openai_compatible",
+        "Another provider",
+        "Whoever offers an “OpenAI-compatible” address: OpenRouter, Groq, and many more.",
+    ),
 ]
 ADDRESSES = [
-    ("https://api.anthropic.com/v1", "Anthropic"),
-    ("https://generativelanguage.googleapis.com/v1beta/openai", "Google Gemini"),
-    ("https://api.mistral.ai/v1", "Mistral"),
-    ("https://api.cohere.ai/compatibility/v1", "Cohere"),
+    *((preset.address_example, preset.label) for preset in PRESETS.values() if preset.private),
     ("https://openrouter.ai/api/v1", "OpenRouter"),
     ("https://api.groq.com/openai/v1", "Groq"),
 ]
@@ -76,12 +78,13 @@ async def add_provider(
     api_key: Key = "",
 ) -> Response:
     typed = {"kind": kind, "name": name, "base_url": base_url, "api_key": ""}
-    is_openai = kind == "openai"
-    address = None if is_openai else base_url.strip()
-    called = name.strip() or ("openai" if is_openai else "")
+    preset = preset_of(kind, None)
+    # What was typed into a field that the choice does not show is not meant.
+    asks_address = kind == "openai_compatible" or (preset is not None and preset.private)
+    called = name.strip() or (kind if kind != "openai_compatible" else "")
     services = console.services
     try:
-        if kind not in ("openai", "openai_compatible"):
+        if kind not in {value for value, _, _ in KINDS}:
             raise InvalidInput("Choose one.", errors=[{"field": "kind", "message": "Choose one of these."}])
         async with console.session.begin_nested():
             made = await create_provider(
@@ -89,9 +92,10 @@ async def add_provider(
                 console.actor,
                 keyring=services.keyring,
                 name=called,
-                kind=cast("ProviderKind", kind),
-                api_key=api_key.strip(),
-                base_url=address or None,
+                kind="openai" if kind == "openai" else "openai_compatible",
+                api_key=api_key.strip() or None,
+                base_url=(base_url.strip() or None) if asks_address else None,
+                preset=preset.id if preset is not None else None,
             )
             if made.base_url is not None:
                 await services.outbound.check(made.base_url, allow_http=bool(services.settings.outbound_networks))

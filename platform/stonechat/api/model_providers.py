@@ -11,6 +11,8 @@ from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.api.idempotency import IdempotentRoute
 from stonechat.limits.addresses import limit_address
 from stonechat.providers import service
+from stonechat.providers.check import check_provider
+from stonechat.providers.presets import PresetId
 from stonechat.providers.service import ProviderKind, ProviderView
 from stonechat.web import Cursor, Limit, Page, cut_page, decode_cursor
 
@@ -27,8 +29,26 @@ class NewProvider(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=40, description="The part before the slash of a model.")]
     kind: ProviderKind
-    api_key: Annotated[SecretStr, Field(min_length=1, max_length=service.MAX_KEY_LENGTH)]
-    base_url: Annotated[str | None, Field(max_length=service.MAX_URL_LENGTH)] = None
+    preset: Annotated[
+        PresetId | None, Field(description="A well-known host, which brings its address and its ways.")
+    ] = None
+    api_key: Annotated[
+        SecretStr | None,
+        Field(
+            min_length=1, max_length=service.MAX_KEY_LENGTH, description="May be left out where the preset needs none."
+        ),
+    ] = None
+    base_url: Annotated[
+        str | None, Field(max_length=service.MAX_URL_LENGTH, description="May be left out where the preset has one.")
+    ] = None
+
+
+class ProviderTestView(BaseModel):
+    """What came of asking a provider for its list of models."""
+
+    works: bool
+    message: Annotated[str, Field(description="A sentence for people: what was found, and what to do about it.")]
+    models: list[str]
 
 
 class NewKey(BaseModel):
@@ -58,8 +78,9 @@ async def create_provider(
         keyring=services.keyring,
         name=body.name,
         kind=body.kind,
-        api_key=body.api_key.get_secret_value(),
+        api_key=body.api_key.get_secret_value() if body.api_key is not None else None,
         base_url=body.base_url,
+        preset=body.preset,
     )
 
 
@@ -75,6 +96,20 @@ async def update_provider(
     return await service.update_provider_key(
         session, actor, keyring=services.keyring, provider_id=provider_id, api_key=body.api_key.get_secret_value()
     )
+
+
+@router.post("/{provider_id}/test", summary="Test the connection to a model provider")
+async def test_provider(provider_id: str, actor: ApiActor, services: AppServices) -> ProviderTestView:
+    # Without a transaction of its own: a provider may take seconds to answer, and holds up nobody meanwhile.
+    tested = await check_provider(
+        services.database,
+        actor,
+        keyring=services.keyring,
+        provider_id=provider_id,
+        outbound=services.outbound,
+        allow_http=bool(services.settings.outbound_networks),
+    )
+    return ProviderTestView(works=tested.works, message=tested.message, models=list(tested.models))
 
 
 @router.delete("/{provider_id}", status_code=204, summary="Delete a model provider")

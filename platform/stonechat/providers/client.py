@@ -32,6 +32,10 @@ class IsolatedOpenAI(AsyncOpenAI):
         nothing: Any = {"Authorization": Omit()} if api_key == NO_KEY else {}
         self._custom_headers = nothing
 
+    def _validate_headers(self, headers: Any, custom_headers: Any) -> None:
+        if self.api_key != NO_KEY:
+            super()._validate_headers(headers, custom_headers)
+
     def _make_sse_decoder(self) -> StrictDecoder:
         return StrictDecoder()
 
