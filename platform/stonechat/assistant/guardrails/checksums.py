@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import lru_cache
 
 _CARD_LENGTHS: tuple[tuple[int, int, frozenset[int]], ...] = tuple(
     (int(low.ljust(6, "0")), int(high.ljust(6, "9")), frozenset(lengths))
@@ -92,8 +93,14 @@ def is_card(digits: str) -> bool:
     """Whether a scheme issues numbers that begin like this, of this length, and the check digit is right."""
     if not 12 <= len(digits) <= 19 or len(set(digits)) == 1:
         return False
-    first = int(digits[:6])
-    return any(low <= first <= high and len(digits) in lengths for low, high, lengths in _CARD_LENGTHS) and luhn(digits)
+    return len(digits) in card_lengths(digits[:6]) and luhn(digits)
+
+
+@lru_cache(maxsize=4096)
+def card_lengths(first_six: str) -> frozenset[int]:
+    """How long the cards are that begin so; empty if no scheme issues any."""
+    first = int(first_six)
+    return frozenset[int]().union(*(lengths for low, high, lengths in _CARD_LENGTHS if low <= first <= high))
 
 
 def is_iban(compact: str) -> bool:

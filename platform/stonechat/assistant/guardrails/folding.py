@@ -39,21 +39,22 @@ def words(text: str) -> str:
 
 
 def disguised(text: str) -> str:
-    """The words of a folded text that seem to be disguised, undisguised: letters of other alphabets that look alike,
-    digits and signs for letters, letters spelled out one by one. Compare with `skeleton`s.
+    """A folded text in which words seem to be disguised, with these undisguised: letters of other alphabets that look alike,
+    digits and signs for letters, letters spelled out one by one. Empty if there are none. Compare with `skeleton`s.
 
     Foreign letters count as a disguise within a Latin word, or throughout a text that is mostly Latin.
     """
-    found = [_GAPS.sub("", spelled) for spelled in _SPELLED.findall(text)]
+    spelled = [_GAPS.sub("", each) for each in _SPELLED.findall(text)]
     mostly_latin = len(_LATIN.findall(text)) > len(_ALIKE.findall(text))
+    tokens, is_disguised = [], bool(spelled)
     for token in _ROUGH_TOKEN.findall(text):
-        if _LETTER.search(token) and (
-            _LEET_SIGNS.search(token) or (_ALIKE.search(token) and (mostly_latin or _LATIN.search(token)))
-        ):
-            found.append(token)
+        foreign = _ALIKE.search(token) and (mostly_latin or _LATIN.search(token))
+        if _LETTER.search(token) and (foreign or _LEET_SIGNS.search(token)):
+            is_disguised = True
+            tokens.append(skeleton(token))
         else:
-            found.append("" if len(token) > 1 else token)
-    return words(" ".join(skeleton(token) for token in found))
+            tokens.append(token.replace("l", "i"))
+    return words(" ".join([*map(skeleton, spelled), "|", *tokens])) if is_disguised else ""
 
 
 def skeleton(text: str) -> str:

@@ -28,9 +28,11 @@ URL_START = re.compile(_START)
 URL_REST = Swallow(re.compile(r"(?:[.,:;!?*_~'\")\]]*[^\s<>|`.,:;!?*_~'\")\]])*"), re.compile(r"[.,:;!?*_~'\")\]]*"))
 
 MAX_LABEL = 800
+MAX_DEPTH = 8
+"""Of brackets within brackets."""
 MAX_DESTINATION = 2_000
 _MAX_INFO = 200
-_IN_LABEL = re.compile(r"\\.|[\[\]]|\n[ \t]*\n", re.DOTALL)
+_IN_LABEL = re.compile(r"(?:\\.)+|[\[\]]|\n[ \t]*\n", re.DOTALL)
 _GAP = re.compile(r"[ \t]*(?:\n[ \t]*)?")
 _BARE = re.compile(r"[^\s()\\]+|\\[^\n]?|[()]")
 _ENCLOSED = re.compile(r"<[^<>\n]*>")
@@ -277,6 +279,8 @@ def _closing_bracket(text: str, at: int) -> int | None:
         sign = found[0]
         if sign == "[":
             depth += 1
+            if depth > MAX_DEPTH:
+                return _TOO_LONG
         elif sign == "]":
             depth -= 1
             if depth == 0:

@@ -88,6 +88,7 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("Shopify token", ("shpat_", "shpss_", "shpca_"), 32),
 )
 """Name, how it begins, and at least how many characters follow."""
+_RANDOM = re.compile(r"[0-9A-Z]")
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9_\-]{0,200}")
 _JWT_RUN = re.compile(r"[A-Za-z0-9_\-.]{0,400}")
 _JWT_SHAPE = re.compile(r"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{4,}|eyJ[A-Za-z0-9_\-]{150}")
@@ -103,7 +104,7 @@ def _token(words: tuple[str, ...], least: int) -> Recognise:
                 run = _TOKEN_RUN.match(text, at + len(word))
                 found = run[0] if run else ""
                 # Random characters have capitals or digits among them; names in-kebab-case have not.
-                if len(found) >= least and any(character.isdigit() or character.isupper() for character in found):
+                if len(found) >= least and _RANDOM.search(found):
                     return at + len(word) + len(found)
                 ended = at + len(word) + len(found) < len(text) or len(found) >= 200
                 return None if ended or final else MORE
@@ -168,21 +169,31 @@ def _ends_at(text: str, end: int) -> bool:
     return end >= len(text) or _BOUNDARY.match(text, end) is None
 
 
+_FIRST_OF_CARD = frozenset((2, 3, 4, 5, 6, 8, 9))
+
+
 def _card(text: str, at: int, final: bool) -> Answer:
+    if not text[at].isdigit():
+        return None
+    if int(text[at]) not in _FIRST_OF_CARD:
+        return None
     stretch = _stretch(text, at, final)
     if stretch is None:
         return MORE
     places = [found.start() for found in _DIGIT.finditer(stretch)][:19]
     digits = _ascii("".join(stretch[place] for place in places))
-    for length in range(min(19, len(digits)), 11, -1):
+    lengths = checksums.card_lengths(digits[:6]) if len(digits) >= 12 else ()
+    for length in sorted(lengths, reverse=True):
+        if length > len(digits):
+            continue
         end = places[length - 1] + 1
         number = stretch[:end]
-        if _ends_at(text, at + end) and is_grouped_as_card(number) and checksums.is_card(digits[:length]):
+        if _ends_at(text, at + end) and checksums.is_card(digits[:length]) and _is_grouped_as_card(number):
             return at + end
     return None
 
 
-def is_grouped_as_card(number: str) -> bool:
+def _is_grouped_as_card(number: str) -> bool:
     """Groups of one size (the last may differ), or 4-6-5 and 4-6-4: not the groups of a list of prices."""
     sizes = [len(group) for group in re.split(r"\D+", number)]
     return len(set(sizes[:-1])) <= 1 or sizes in ([4, 6, 5], [4, 6, 4])

@@ -44,7 +44,7 @@ class Topics:
             if phrase.within in forms[phrase.where]:
                 return phrase.topic
         bare = disguised(folded)
-        if bare.strip():
+        if bare:
             for phrase in self._phrases:
                 looked = skeleton(phrase.within)
                 if phrase.where == "words" and len(looked) >= _MIN_DISGUISED + 2 and looked in bare:
