@@ -143,6 +143,20 @@ def chat_text(*deltas: str, usage: Mapping[str, Any] | None = CHAT_USAGE) -> lis
     return [*pieces, b"data: [DONE]\n\n"]
 
 
+def chat_whole(words: str) -> list[bytes]:
+    """A message for who did not ask for a stream."""
+    message = {"role": "assistant", "content": words}
+    whole = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": CHAT_USAGE,
+    }
+    return [plain(json.dumps(whole).encode(), headers={"Content-Type": "application/json", "Connection": "close"})]
+
+
 def chat_end(reason: str | None, *deltas: str) -> list[bytes]:
     """A message in these deltas that ends for a reason, or for none, with `[DONE]` all the same."""
     pieces = [_SSE_HEAD, _chunk({"role": "assistant", "content": ""})]

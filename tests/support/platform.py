@@ -22,6 +22,7 @@ from stonechat.app import create_app
 from stonechat.assistant.agents import create_agent, publish_agent
 from stonechat.identity.caller import Caller
 from stonechat.limits.rules import AgentRules, LimitRules, TenantRules, VisitorRules
+from stonechat.providers.service import create_provider
 from stonechat.settings import Settings
 from support.chat import decode
 from support.postgres import TestDatabase
@@ -52,6 +53,19 @@ class Platform:
             made = await create_agent(session, system(self.tenant_id), config=values)
             await publish_agent(session, system(self.tenant_id), agent_id=made.id, settings=self.services.settings)
         return made.id
+
+    async def provider(self, base_url: str, *, name: str = "acme") -> None:
+        """A model provider of the tenant's."""
+        async with self.services.database.tenant(self.tenant_id) as session:
+            await create_provider(
+                session,
+                system(self.tenant_id),
+                keyring=self.services.keyring,
+                name=name,
+                kind="openai_compatible",
+                api_key="sk-tenants-own",
+                base_url=base_url,
+            )
 
     def visitor(self, agent_id: str, user_id: str | None = None) -> Visitor:
         caller = Caller(
