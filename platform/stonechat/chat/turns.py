@@ -234,6 +234,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         attachments: list[Attachment] = []
         if message.attachments:
             if self.attachments is None:
+                await self.store.load_attachment(message.attachments[0], caller)
                 raise NotOffered("This assistant does not take files.")
             attachments = await self.attachments.take(caller, message.attachments, thread_id=thread_id)
         return UserMessageItem(
