@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +22,7 @@ from stonechat.errors import (
     StonechatError,
     UnsupportedMediaType,
 )
-from stonechat.knowledge import extraction, service
+from stonechat.knowledge import child, service
 from stonechat.knowledge.extraction import read_document, refuse_unreadable
 from stonechat.knowledge.extractors.html import extract_html
 from stonechat.knowledge.extractors.markdown import extract_markdown
@@ -162,38 +167,61 @@ async def test_a_document_that_takes_too_long_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("task", ["memory", "cpu"])
-async def test_a_child_limits_itself(task: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document that makes its reader eat memory or time fails alone, and the parent learns of it."""
+async def test_a_child_limits_itself(task: str) -> None:
+    """A document that makes its reader eat memory or time fails alone."""
     greedy = {"memory": "bytearray(1 << 30)", "cpu": "[None for _ in iter(int, 1)]"}[task]
-    module = tmp_path / "greedy.py"
-    module.write_text(
+    script = (
+        "import io, sys\n"
         "from stonechat.knowledge.extractors import worker as w\n"
-        "w.limit_myself(memory=400 << 20, cpu=1)\n"
+        "w.MEMORY_BYTES, w.CPU_SECONDS = 400 << 20, 1\n"
         f"w.extractor_for = lambda _: lambda _: {greedy}\n"
-        "import json, sys; sys.stdout.write(json.dumps(w.answer('read', w.MediaType.TEXT, b'x')))\n"
+        "sys.stdout.buffer.write(w.serve('read', w.MediaType.TEXT, io.BytesIO(b'x')))\n"
     )
-    start = extraction.asyncio.create_subprocess_exec
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    told, _ = await process.communicate()
+    if task == "memory":
+        assert json.loads(told)["error"] == "document_too_demanding"
+    else:
+        assert process.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
 
-    async def start_greedy(python: str, *_: str, env: dict[str, str], **options: object) -> object:
-        return await start(python, str(module), env=env, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(extraction.asyncio, "create_subprocess_exec", start_greedy)
+async def test_a_child_that_dies_is_the_documents_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def died(*_: object) -> bytes:
+        return b""
+
+    monkeypatch.setattr(child, "read_in_child", died)
     with pytest.raises(DocumentTooDemanding):
         await read_document(b"x", MediaType.TEXT)
 
 
-async def test_the_child_knows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_of_children_knows_no_secrets_and_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STONECHAT_SECRET_KEYS", "a secret of the platform's, which no parser needs")
-    seen: dict[str, str] = {}
-    start = extraction.asyncio.create_subprocess_exec
-
-    async def watch(*arguments: str, env: dict[str, str], **options: object) -> object:
-        seen.update(env)
-        return await start(*arguments, env=env, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(extraction.asyncio, "create_subprocess_exec", watch)
+    child._server.close()
     assert (await read_document(b"text", MediaType.TEXT)).pieces
-    assert set(seen) == {"PYTHONPATH", "PATH", "PYTHONDONTWRITEBYTECODE"}
+    process = child._server._process
+    assert process is not None
+    if (environment := Path(f"/proc/{process.pid}/environ")).exists():
+        names = {entry.partition(b"=")[0] for entry in environment.read_bytes().split(b"\0") if entry}
+        assert names == {b"PYTHONPATH", b"PATH", b"PYTHONDONTWRITEBYTECODE"}
+    process.kill()
+    process.wait()
+    assert (await read_document(b"text again", MediaType.TEXT)).pieces
+
+
+async def test_who_gives_up_kills_the_child() -> None:
+    reading = asyncio.create_task(read_document(b"# x\n\n" * 100_000, MediaType.MARKDOWN))
+    await asyncio.sleep(0.1)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert (await read_document(b"text", MediaType.TEXT)).pieces
+
+
+async def test_where_processes_cannot_fork_each_document_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_CAN_FORK", False)
+    assert (await read_document(b"text", MediaType.TEXT)).pieces[0].text == "text"
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,24 @@
 """Reading a document in a process of its own, so that a poisoned file fails alone.
 
-The child gets the bytes on standard input and an environment without secrets, limits its own memory, CPU time, files
-and descriptors before it looks at them (`extractors/worker.py`), and is killed when its time is up.
+The child (`extractors/worker.py`) gets the bytes and an environment without secrets, limits its own memory, CPU time,
+files and descriptors before it looks at them, and is killed when its time is up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import stonechat
 from stonechat.errors import (
     DocumentEncrypted,
     DocumentTooDemanding,
     DocumentUnreadable,
     DocumentWithoutText,
 )
+from stonechat.knowledge import child
 from stonechat.knowledge.chunk import Piece
 from stonechat.knowledge.media import MediaType
 
@@ -77,27 +73,8 @@ async def _ask(task: str, data: bytes, media_type: MediaType, wall_seconds: floa
 
 
 async def _run(task: str, data: bytes, media_type: MediaType, wall_seconds: float) -> bytes:
-    root = Path(stonechat.__file__).parent.parent
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "stonechat.knowledge.extractors.worker",
-        task,
-        media_type.value,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": str(root), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd="/" if os.name == "posix" else None,
-    )
     try:
         async with asyncio.timeout(wall_seconds):
-            output, _ = await child.communicate(data)
+            return await child.read_in_child(task, media_type.value, data)
     except TimeoutError:
         raise DocumentTooDemanding(_TOO_DEMANDING) from None
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-    return output

@@ -36,6 +36,12 @@ _WHERE: dict[MediaType, tuple[str, str]] = {
 }
 
 
+def load_all() -> None:
+    """Import every extractor."""
+    for media_type in _WHERE:
+        extractor_for(media_type)
+
+
 def extractor_for(media_type: MediaType) -> Extractor:
     """The extractor of a media type. Imported only now, so a text file does not pay for PDF."""
     module, name = _WHERE[media_type]

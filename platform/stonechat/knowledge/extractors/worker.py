@@ -1,4 +1,6 @@
-"""The child process that reads one document: bytes on standard input, one JSON object on standard output.
+"""The child process that reads one document: bytes in, one JSON object out.
+
+It is forked by `forkserver.py`; where a system cannot fork, it is a process of its own:
 
     python -m stonechat.knowledge.extractors.worker read|probe MEDIA_TYPE
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import IO, Any
 
 from stonechat.errors import DocumentTooDemanding, DocumentUnreadable
 from stonechat.knowledge.chunk import MINIMUM, cut
@@ -24,15 +26,15 @@ CPU_SECONDS = 60
 MAX_INPUT = 64 * 1024 * 1024
 
 
-def limit_myself(*, memory: int = MEMORY_BYTES, cpu: int = CPU_SECONDS) -> None:
+def limit_myself() -> None:
     """Bound this process. Where the system has no such limits (Windows), the parent's clock is the only one."""
     try:
         import resource
     except ImportError:
         return
     for kind, value in (
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, cpu),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
@@ -66,12 +68,16 @@ def answer(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
         return {"error": DocumentUnreadable.code, "detail": "This document is damaged and cannot be read."}
 
 
-def main() -> None:
+def serve(task: str, media_type: MediaType, source: IO[bytes]) -> bytes:
     """Read, limit, answer."""
-    data = sys.stdin.buffer.read(MAX_INPUT)
+    data = source.read(MAX_INPUT)
     limit_myself()
-    told = answer(sys.argv[1], MediaType(sys.argv[2]), data)
-    sys.stdout.buffer.write(json.dumps(told).encode())
+    return json.dumps(answer(task, media_type, data)).encode()
+
+
+def main() -> None:
+    """One document, from standard input to standard output."""
+    sys.stdout.buffer.write(serve(sys.argv[1], MediaType(sys.argv[2]), sys.stdin.buffer))
 
 
 if __name__ == "__main__":

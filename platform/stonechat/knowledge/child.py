@@ -1,0 +1,169 @@
+"""The processes that read documents: forked by a server that is kept, or, where a system cannot fork, one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import stonechat
+from stonechat.errors import Unavailable
+
+_CAN_FORK = sys.platform != "win32" and hasattr(socket, "send_fds")
+_STOP_SECONDS = 2
+
+
+async def read_in_child(task: str, media_type: str, data: bytes) -> bytes:
+    """What a child that is given `data` says; empty if it died of it. Cancelling kills it. Raises `Unavailable`."""
+    if not _CAN_FORK:
+        return await _alone(task, media_type, data)
+    for _ in range(2):
+        told = await _forked(f"{task} {media_type}", data)
+        if told is not None:
+            return told
+    raise Unavailable("Documents cannot be read right now.")
+
+
+async def _forked(request: str, data: bytes) -> bytes | None:
+    """None if there was no child, because the server of children had died."""
+    source, target = await asyncio.to_thread(_server.fork, request)
+    reader = asyncio.StreamReader()
+    answer, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader),
+        os.fdopen(target, "rb", buffering=0),
+    )
+    sending = asyncio.ensure_future(asyncio.to_thread(_send, source, data))
+    pid: int | None = None
+    try:
+        pid = int.from_bytes(await reader.readexactly(8), "little")
+        told = await reader.read()
+        pid = None  # what it writes to is closed, so it has ended
+    except asyncio.IncompleteReadError:
+        return None
+    else:
+        return told
+    finally:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await sending  # ends with the child at the latest
+        answer.close()
+
+
+def _send(target: int, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), os.fdopen(target, "wb", buffering=0) as pipe:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[pipe.write(rest) or 0 :]
+
+
+class _ForkServer:
+    """Started when first needed, again when it died, and ended with this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def fork(self, request: str) -> tuple[int, int]:
+        """Have a child forked; the descriptors to write its document to and to read its answer from."""
+        document, source = os.pipe()
+        target, answer = os.pipe()
+        try:
+            with self._lock:
+                self._ask(request, [document, answer])
+        except BaseException:
+            os.close(source)
+            os.close(target)
+            raise
+        finally:
+            os.close(document)
+            os.close(answer)
+        return source, target
+
+    def _ask(self, request: str, descriptors: list[int]) -> None:
+        if self._channel is not None and self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._channel, [request.encode()], descriptors)
+                return
+        self.close()
+        socket.send_fds(self._start(), [request.encode()], descriptors)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603  nothing in it comes from outside
+                [sys.executable, "-m", "stonechat.knowledge.extractors.forkserver", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                cwd="/",
+            )
+        self._channel = ours
+        return ours
+
+    def warm_up(self) -> None:
+        """Start it, if it does not run, so that the first document need not wait for it."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self.close()
+                self._start()
+
+    def close(self) -> None:
+        """End the server, if it runs."""
+        process, channel = self._process, self._channel
+        self._process = self._channel = None
+        if channel is not None:
+            channel.close()
+        if process is not None:
+            with contextlib.suppress(OSError):
+                process.communicate(timeout=_STOP_SECONDS)  # closes its standard input, and so ends it
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _environment() -> dict[str, str]:
+    root = Path(stonechat.__file__).parent.parent
+    return {"PYTHONPATH": str(root), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def warm_up() -> None:
+    """Let the libraries be loaded now. Returns at once."""
+    if _CAN_FORK:
+        _server.warm_up()
+
+
+_server = _ForkServer()
+atexit.register(_server.close)
+
+
+async def _alone(task: str, media_type: str, data: bytes) -> bytes:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "stonechat.knowledge.extractors.worker",
+        task,
+        media_type,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=_environment(),
+    )
+    try:
+        told, _ = await child.communicate(data)
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+    return told
