@@ -19,6 +19,7 @@ from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
 from stonechat.jobs import JobRunner
+from stonechat.knowledge.child import warm_up
 from stonechat.knowledge.deps import Knowledge, open_knowledge
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 from stonechat.settings import Settings
@@ -53,6 +54,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         on_give_up=give_up_hooks(knowledge),
     )
     await _ensure_partitions(database)
+    await asyncio.to_thread(warm_up)
     tasks = [
         asyncio.create_task(runner.run()),
         asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
