@@ -43,6 +43,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("install", "Install", "/console/install", "code"),
             Entry("limits", "Limits", "/console/limits", "gauge"),
+            Entry("usage", "Usage", "/console/usage", "chart-column"),
             Entry("identity-keys", "Identity keys", "/console/identity-keys", "fingerprint"),
         ),
     ),

@@ -86,6 +86,7 @@ async def test_days_that_are_over_are_added_up_once(
 ) -> None:
     days = Days(date(2026, 11, 16), date(2026, 11, 30))
     before = await told(database, week, by, days)
+    assert report.grouped_by(await told(database, week, "all", days), by) == before
     monkeypatch.setattr(clock, "now", lambda: datetime(2026, 11, 22, 0, 30, tzinfo=UTC))
     async with database.tenant(week) as session:
         assert await roll_up(session, week) == 1, "the 21st may still have entries to come"

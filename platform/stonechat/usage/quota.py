@@ -155,7 +155,7 @@ async def get_budget(session: AsyncSession, actor: Actor) -> BudgetState:
         tokens, micros = await used_since(session, actor.tenant_id, first=month)
     else:
         tokens, micros = row.used_tokens, row.used_micros
-    reserved_tokens, reserved_micros = await _reserved(session, actor.tenant_id)
+    reserved_tokens, reserved_micros = (0, 0) if row is None else await _reserved(session, actor.tenant_id)
     counts = row is not None and row.month == month
     return BudgetState(
         max_tokens=row.max_tokens if row else None,

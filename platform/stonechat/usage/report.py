@@ -7,7 +7,7 @@ since. A million entries in a month are read in milliseconds so, in seconds othe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal, assert_never
 from uuid import UUID
@@ -157,17 +157,7 @@ async def usage_report(session: AsyncSession, actor: Actor, *, days: Days, by: G
     if len(days) > MAX_DAYS:
         raise InvalidInput(f"A report covers at most {MAX_DAYS} days.")
     parts = (await _parts(session, actor.tenant_id, days)).subquery("parts")
-    match by:
-        case "day":
-            told = {"day"}
-        case "agent":
-            told = {"agent_id"}
-        case "model":
-            told = {"provider", "model"}
-        case "all":
-            told = set(_KEYS)
-        case _:
-            assert_never(by)
+    told = _told(by)
     keys = [parts.c[name] if name in told else null() for name in _KEYS]
     grouped = [parts.c[name] for name in _KEYS if name in told]
     first = [] if "day" in told else [func.sum(parts.c.input_tokens + parts.c.output_tokens).desc()]
@@ -183,6 +173,32 @@ async def usage_report(session: AsyncSession, actor: Actor, *, days: Days, by: G
 def _row(values: Sequence[Any]) -> UsageRow:
     day, agent_id, *rest = values
     return UsageRow(day, agent_id or None, *rest)
+
+
+def _told(by: GroupBy) -> frozenset[str]:
+    match by:
+        case "day":
+            return frozenset({"day"})
+        case "agent":
+            return frozenset({"agent_id"})
+        case "model":
+            return frozenset({"provider", "model"})
+        case "all":
+            return frozenset(_KEYS)
+        case _:
+            assert_never(by)
+
+
+def grouped_by(rows: Sequence[UsageRow], by: GroupBy) -> list[UsageRow]:
+    """The rows of a report by `all` as a report by something else, without asking the database again."""
+    told = _told(by)
+    groups: dict[tuple[Any, ...], list[UsageRow]] = {}
+    for row in rows:
+        groups.setdefault(tuple(getattr(row, name) if name in told else None for name in _KEYS), []).append(row)
+    sums = [replace(total(group), **dict(zip(_KEYS, key, strict=True))) for key, group in groups.items()]
+    if "day" not in told:
+        sums.sort(key=lambda row: row.input_tokens + row.output_tokens, reverse=True)
+    return sums
 
 
 def total(rows: Sequence[UsageRow]) -> UsageRow:
