@@ -20,6 +20,7 @@ from stonechat.accounts.actor import system
 from stonechat.api.dependencies import Services
 from stonechat.app import create_app
 from stonechat.assistant.agents import create_agent, publish_agent
+from stonechat.assistant.turn import Responder
 from stonechat.identity.caller import Caller
 from stonechat.limits.rules import AgentRules, LimitRules, TenantRules, VisitorRules
 from stonechat.providers.service import create_provider
@@ -39,6 +40,8 @@ class Platform:
     services: Services
     tenant_id: UUID
     http: httpx.AsyncClient
+    assistant: Responder
+    """Who answers until `script` puts a double in its place."""
 
     def script(self, script: Any = None) -> Scripted:
         """From now on every agent says what the script says."""
@@ -161,7 +164,7 @@ async def open_platform(database: TestDatabase, folder: Path, **changes: Any) ->
             )
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=30) as http:
-            yield Platform(app, services, tenant_id, http)
+            yield Platform(app, services, tenant_id, http, services.chat.responder)
 
 
 def of_type(events: list[dict[str, Any]], type_: str) -> list[dict[str, Any]]:
