@@ -173,7 +173,7 @@ async def test_a_child_limits_itself(task: str) -> None:
     script = (
         "import io, sys\n"
         "from stonechat.knowledge.extractors import worker as w\n"
-        "w.MEMORY_BYTES, w.CPU_SECONDS = 400 << 20, 1\n"
+        "w.limit_myself(memory=400 << 20, cpu=1)\n"
         f"w.extractor_for = lambda _: lambda _: {greedy}\n"
         "sys.stdout.buffer.write(w.serve('read', w.MediaType.TEXT, io.BytesIO(b'x')))\n"
     )

@@ -26,15 +26,15 @@ CPU_SECONDS = 60
 MAX_INPUT = 64 * 1024 * 1024
 
 
-def limit_myself() -> None:
+def limit_myself(*, memory: int = MEMORY_BYTES, cpu: int = CPU_SECONDS) -> None:
     """Bound this process. Where the system has no such limits (Windows), the parent's clock is the only one."""
     try:
         import resource
     except ImportError:
         return
     for kind, value in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, cpu),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
