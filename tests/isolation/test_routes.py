@@ -23,6 +23,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/agents/{agent_id}/domain-keys/{domain_key_id}"): {"name": "x"},
     ("POST", "/agents/{agent_id}/domain-keys/{domain_key_id}/rotate"): {},
     ("POST", "/knowledge/documents/{document_id}/reprocess"): {},
+    ("POST", "/conversations/{thread_id}/reply"): {"text": "Taken over"},
+    ("POST", "/conversations/{thread_id}/close"): {"reason": "Taken over"},
     ("PATCH", "/model-providers/{provider_id}"): {"api_key": "sk-taken-over"},
 }
 """A valid body for each route that takes one, so that it is the id that is refused."""
@@ -94,6 +96,8 @@ def requests_about(victim: User) -> list[tuple[str, dict[str, Any]]]:
         ("threads.add_client_tool_output", thread | {"result": {}}),
         ("threads.add_structured_input", thread | {"item_id": victim.item, "input": {}}),
         ("threads.retry_after_item", thread | {"item_id": victim.question}),
+        ("threads.custom_action", thread | {"item_id": victim.item, "action": {"type": "x"}}),
+        ("threads.sync_custom_action", thread | {"item_id": victim.item, "action": {"type": "x"}}),
         ("threads.update", thread | {"title": "Taken over"}),
         ("threads.delete", thread),
         ("items.list", thread),

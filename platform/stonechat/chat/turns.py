@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 from chatkit.actions import Action
 from chatkit.store import NotFoundError
@@ -33,7 +33,6 @@ from chatkit.types import (
 )
 
 from stonechat import clock, ids
-from stonechat.assistant.agents import load_config, published_version
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.choices import require_choices
 from stonechat.assistant.config import AgentConfig
@@ -44,6 +43,7 @@ from stonechat.chat.actions import plan_action
 from stonechat.chat.attachments import Attachments
 from stonechat.chat.claiming import claim
 from stonechat.chat.codec import storable_id
+from stonechat.chat.configs import PublishedConfigs
 from stonechat.chat.dictation import Dictation
 from stonechat.chat.events import wire_json
 from stonechat.chat.hand_over import SILENT, request_person, silence
@@ -101,7 +101,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         self.tools = tools
         self.titles = titles
         self.dictation = dictation
-        self.configs = configs or ConfigCache()
+        self._published = PublishedConfigs(hub.database, configs or ConfigCache())
 
     async def start(
         self, request: StreamingReq, caller: Caller, *, resumable: bool = False, on_end: OnEnd | None = None
@@ -151,8 +151,8 @@ class ChatServer(TenantChatKitServer[Caller]):
     ) -> AsyncIterator[ThreadStreamEvent]:
         """The same assistant for the SDK's own `process`, whose streams live and die with their listener."""
         history = await newest_items(self.store, thread.id, context)
-        version = await self._version(context)
-        config = await self._config(context, version)
+        version = await self._published.version(context)
+        config = await self._published.at(context, version)
         key = self._key(context, thread.id)
         run = Run(key, thread=thread, resumable=False, agent_id=context.agent_id, agent_version=version)
         async for event in self._answer(run, caller=context, config=config, history=history):
@@ -162,8 +162,8 @@ class ChatServer(TenantChatKitServer[Caller]):
         self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: Caller
     ) -> AsyncIterator[ThreadStreamEvent]:
         """What a visitor did in a widget, for the SDK's own `process`."""
-        version = await self._version(context)
-        config = await self._config(context, version)
+        version = await self._published.version(context)
+        config = await self._published.at(context, version)
         step = plan_action(config, sender, action)
         key = self._key(context, thread.id)
         run = Run(key, thread=thread, resumable=False, agent_id=context.agent_id, agent_version=version)
@@ -212,7 +212,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         try:
             if self.attachments is not None:
                 await self.attachments.bind(caller, item.attachments, thread_id=key.thread_id)
-            config = await self._config(caller, begun.agent_version)
+            config = await self._published.at(caller, begun.agent_version)
         except BaseException:
             await self._abandon(run)
             raise
@@ -283,7 +283,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         match request:
             case ThreadsCustomActionReq(params=params):
                 sender = await self.sender(thread_id, params.item_id, caller)
-                config = await self._config(caller, run.agent_version)
+                config = await self._published.at(caller, run.agent_version)
                 step = plan_action(config, sender, params.action)
                 turn = self._turn(
                     run, caller=caller, config=config, history=await newest_items(self.store, thread_id, caller)
@@ -310,7 +310,7 @@ class ChatServer(TenantChatKitServer[Caller]):
                 history = await newest_items(self.store, thread_id, caller)
             case _:
                 assert_never(request)
-        config = await self._config(caller, run.agent_version)
+        config = await self._published.at(caller, run.agent_version)
         return lambda run: self._answer(run, caller=caller, config=config, history=history)
 
     # Shared
@@ -357,25 +357,7 @@ class ChatServer(TenantChatKitServer[Caller]):
 
     async def config_of(self, caller: Caller) -> AgentConfig:
         """The configuration of the caller's agent as it is now."""
-        return await self._config(caller, await self._version(caller))
-
-    async def _version(self, caller: Caller) -> int:
-        if caller.preview:
-            return 0
-        async with self.hub.database.tenant(caller.tenant_id) as session:
-            return await published_version(session, caller.tenant_id, agent_id=caller.agent_id)
-
-    async def _config(self, caller: Caller, version: int) -> AgentConfig:
-        if not caller.preview:
-            config = self.configs.get(caller.tenant_id, caller.agent_id, version)
-            if config is not None:
-                return config
-        which: int | Literal["draft"] = "draft" if caller.preview else version
-        async with self.hub.database.tenant(caller.tenant_id) as session:
-            config = await load_config(session, caller.tenant_id, agent_id=caller.agent_id, version=which)
-        if not caller.preview:
-            self.configs.put(caller.tenant_id, caller.agent_id, version, config)
-        return config
+        return await self._published.now(caller)
 
     def _answer(
         self, run: Run, *, caller: Caller, config: AgentConfig, history: Sequence[ThreadItem]
