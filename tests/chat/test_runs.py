@@ -91,7 +91,7 @@ async def test_every_cut_resumes_to_the_same_bytes(chat: Chat, anna: Caller) -> 
     run = await chat.server.start(create(), anna, resumable=True)
     whole = await listen(run)
     for number in range(len(run.frames) + 1):
-        before = b"".join(run.frames[:number])
+        before = b"".join(list(run.frames)[:number])
         last = f"{run.key.run_id}:{number}" if number else ""
         rest = [chunk async for chunk in await resume(chat.hub, anna, run_id=run.key.run_id, last_event_id=last)]
         assert before + b"".join(rest) == whole
@@ -118,7 +118,7 @@ async def test_a_run_resumes_from_the_database_alone(chat: Chat, anna: Caller, d
     gate.let(2)
     whole = await listen(run)
     await listener
-    assert b"".join(run.frames[:2]) + b"".join(heard) == whole
+    assert b"".join(list(run.frames)[:2]) + b"".join(heard) == whole
     late = await resume(other, anna, run_id=run.key.run_id, last_event_id="")
     assert b"".join([chunk async for chunk in late]) == whole
 

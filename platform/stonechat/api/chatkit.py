@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 from chatkit.types import (
     AttachmentsCreateReq,
@@ -25,7 +24,7 @@ from stonechat.api.chatkit_body import read_body, require_fitting
 from stonechat.api.dependencies import Services, caller_of, services_of
 from stonechat.chat.events import PING
 from stonechat.chat.resume import PING_SECONDS, cancel_run, resume
-from stonechat.chat.runs import Run
+from stonechat.chat.runs import Listener, Run
 from stonechat.errors import StonechatError
 from stonechat.identity.caller import Caller
 from stonechat.limits.addresses import limited_by
@@ -80,10 +79,12 @@ async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
         return
     request = services.chat.parse(body)
     require_fitting(request, body)
-    if is_streaming_req(request):
-        await _answer_with_stream(connection, services, caller, request, receive, send)
-    else:
+    if not is_streaming_req(request):
         await _answer_with_json(connection, services, caller, request, receive, send)
+        return
+    run, headers = await _start_run(connection, services, caller, request)
+    del connection, body, request  # a stream may last; what asked for it need not stay in memory
+    await _stream_run(run, headers, receive, send)
 
 
 async def _answer_with_json(
@@ -105,30 +106,34 @@ async def _answer_with_json(
     await response(connection.scope, receive, send)
 
 
-async def _answer_with_stream(
-    connection: HTTPConnection,
-    services: Services,
-    caller: Caller,
-    request: StreamingReq,
-    receive: Receive,
-    send: Send,
-) -> None:
+async def _start_run(
+    connection: HTTPConnection, services: Services, caller: Caller, request: StreamingReq
+) -> tuple[Run, Headers]:
     limits = await services.limiter.check_message(caller, address=client_address(connection))
     resumable = connection.headers.get("stonechat-stream", "").strip().lower() == "resumable"
-    slot = AsyncExitStack()
-    await slot.enter_async_context(services.limiter.answering(caller))
+    slot = services.limiter.answering(caller)
+    await slot.__aenter__()
+
+    async def free() -> None:
+        await slot.__aexit__(None, None, None)
+
     try:
-        run = await services.chat.start(request, caller, resumable=resumable, on_end=slot.aclose)
+        run = await services.chat.start(request, caller, resumable=resumable, on_end=free)
     except BaseException:
-        await slot.aclose()
+        await free()
         raise
     headers = [(b"stonechat-run", run.key.run_id.encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in limits.headers().items()]
-    await _stream_run(run, headers, receive, send)
+    return run, headers
 
 
 async def _stream_run(run: Run, headers: Headers, receive: Receive, send: Send) -> None:
     """Send what happens, all of one turn of the loop at once. Who hangs up on a run that is not resumable stops it."""
+    with run.listen() as listener:
+        await _send_events(run, listener, headers, receive, send)
+
+
+async def _send_events(run: Run, listener: Listener, headers: Headers, receive: Receive, send: Send) -> None:
     gone = False
 
     async def watch() -> None:
@@ -144,19 +149,17 @@ async def _stream_run(run: Run, headers: Headers, receive: Receive, send: Send) 
     try:
         await asyncio.sleep(0)  # let the run begin, so that the headers and its first events share a write
         await send(_start(headers))
-        seen = 0
         while not gone:
-            frames = run.frames
-            if len(frames) > seen or run.finished:
-                start, seen = seen, len(frames)
-                over = run.finished
-                await send(_chunk(b"".join(frames[start:seen]), more=not over))
+            over = run.finished
+            heard = listener.take()
+            if heard or over:
+                await send(_chunk(heard, more=not over))
                 if over:
                     return
             if watcher is None:
                 watcher = asyncio.create_task(watch())
-            await run.wait(seen, seconds=PING_SECONDS)
-            if not gone and len(frames) == seen and not run.finished:
+            await run.wait(listener.seen, seconds=PING_SECONDS)
+            if not gone and len(run.frames) == listener.seen and not run.finished:
                 await send(_chunk(PING, more=True))
     except BaseException:
         if not run.resumable:

@@ -195,7 +195,7 @@ class RunHub:
     async def _store_end(self, run: Run, status: str) -> bool:
         entries = entries_of(run)
         # A run that no one can resume needs no more of its events: its items say it all.
-        payload = b"".join(run.frames[run.stored :]) if run.resumable else b""
+        payload = run.frames.after(run.stored) if run.resumable else b""
         changes, attempt = run.changes, 0
         trace = run.trace_until_now(cast("Outcome", status))
         while True:
@@ -277,10 +277,9 @@ class RunHub:
                     await self._store_changes(run, run.changes[:])
             batches = []
             for run in runs:
-                frames = run.frames[run.stored :]
+                payload = run.frames.after(run.stored) or None
                 upto[run.key.run_id] = len(run.frames)
                 run.unstored_since, run.unstored_bytes = 0.0, 0
-                payload = b"".join(frames) or None
                 batches.append(Batch(run.key, run.stored + 1, len(run.frames), payload, uses_to_note(run)))
             try:
                 answer = await journal.checkpoint(self.database, batches)
@@ -291,8 +290,11 @@ class RunHub:
                 raise
             for run in runs:
                 run.stored, run.renewed_at = upto[run.key.run_id], now
-                if (state := answer.get(run.key.run_id)) is not None:
+                state = answer.get(run.key.run_id)
+                if state is not None:
                     run.stop("cancelled" if state == "cancel" else "lost")
+                if state != "lost":
+                    run.forget_stored()
         finally:
             done.set_result(None)
             for run in runs:

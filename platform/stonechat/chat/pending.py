@@ -29,6 +29,7 @@ from chatkit.widgets import DynamicWidgetRoot
 from stonechat.chat.codec import whole_text
 
 MAX_PARTS = 1000
+MAX_PIECES = 100
 MAX_TASKS = 1000
 MAX_WIDGET_DEPTH = 100
 
@@ -79,7 +80,10 @@ class PendingMessage(Pending):
     def append(self, content_index: int, delta: str) -> None:
         if not 0 <= content_index < len(self._texts):
             self._grow(content_index)
-        self._texts[content_index].append(delta)
+        pieces = self._texts[content_index]
+        pieces.append(delta)
+        if len(pieces) >= MAX_PIECES:  # one long text takes less memory than many short ones
+            pieces[:] = ["".join(pieces)]
 
     def update(self, update: ThreadItemUpdate) -> None:
         match update:

@@ -25,17 +25,15 @@ POLL_SECONDS = 0.2
 
 async def tail(run: Run, *, after: int = 0) -> AsyncIterator[bytes]:
     """The run's events above number `after`, all that happened in one turn of the loop together, until its end."""
-    seen = after
-    while True:
-        await run.wait(seen, seconds=PING_SECONDS)
-        frames = run.frames
-        if len(frames) > seen:
-            start, seen = seen, len(frames)
-            yield b"".join(frames[start:seen])
-        elif run.finished:
-            return
-        else:
-            yield PING
+    with run.listen(after) as listener:
+        while True:
+            await run.wait(listener.seen, seconds=PING_SECONDS)
+            if heard := listener.take():
+                yield heard
+            elif run.finished:
+                return
+            else:
+                yield PING
 
 
 async def resume(hub: RunHub, caller: Caller, *, run_id: str, last_event_id: str) -> AsyncIterator[bytes]:
@@ -48,9 +46,23 @@ async def resume(hub: RunHub, caller: Caller, *, run_id: str, last_event_id: str
     if run is not None and not _is_of(run, caller):
         run = None
     elif run is not None:
-        return tail(run, after=min(_number(last_event_id, run_id), len(run.frames)))
+        return _catch_up(hub.database, run, after=min(_number(last_event_id, run_id), len(run.frames)))
     await _load(hub.database, caller, run_id)
     return _from_database(hub.database, caller, run_id, _number(last_event_id, run_id))
+
+
+async def _catch_up(database: Database, run: Run, *, after: int) -> AsyncIterator[bytes]:
+    """The run's events above number `after`: from the database what memory has forgotten, then as they happen."""
+    key, seen = run.key, after
+    while seen < run.frames.forgotten:
+        async with database.tenant(key.tenant_id, user_id=key.user_id) as session:
+            batches = await stored_batches(session, key.tenant_id, run_id=key.run_id, after=seen)
+        frames, seen = _in_order(batches, after=seen)
+        if not frames:  # deleted with its thread
+            return
+        yield b"".join(frames)
+    async for chunk in tail(run, after=seen):
+        yield chunk
 
 
 async def cancel_run(hub: RunHub, caller: Caller, *, run_id: str) -> None:

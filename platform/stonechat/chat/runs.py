@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from chatkit.types import (
@@ -33,6 +34,7 @@ from stonechat.assistant.trace import Outcome, Trace, TurnTrace
 from stonechat.assistant.turn import TurnUsage
 from stonechat.chat.codec import aware, is_hidden, item_json
 from stonechat.chat.events import EventEncoder, wire_json
+from stonechat.chat.frames import Frames
 from stonechat.chat.journal import ItemChange, RunKey, changed
 from stonechat.chat.models import Handling
 from stonechat.chat.pending import Pending, pending_of
@@ -61,8 +63,23 @@ def thread_response(thread: ThreadMetadata) -> Thread:
     )
 
 
+class Listener:
+    """How far one who listens to a run has heard it."""
+
+    __slots__ = ("_run", "seen")
+
+    def __init__(self, run: Run, seen: int) -> None:
+        self._run = run
+        self.seen = seen
+
+    def take(self) -> bytes:
+        """All that was not heard yet. Raises `LookupError` where it is only in the database."""
+        heard, self.seen = self._run.frames.after(self.seen), len(self._run.frames)
+        return heard
+
+
 class Run:
-    """See the module's docstring. `frames[n]` is event number n + 1."""
+    """See the module's docstring."""
 
     def __init__(
         self,
@@ -93,7 +110,7 @@ class Run:
         self.trace = Trace()
         self.afterwards: list[Callable[[], Awaitable[object]]] = []
         """What is to be done once the run is done and stored."""
-        self.frames: list[bytes] = []
+        self.frames = Frames()
         self.bytes = 0
         self.changes: list[ItemChange] = []
         """What is to be stored of items, in order, and is not yet."""
@@ -113,6 +130,7 @@ class Run:
         self._pending: dict[str, Pending] = {}
         self._hidden: set[str] = set()
         self._waiters: list[asyncio.Future[None]] = []
+        self._listeners: list[Listener] = []
         self._thread_state = self._describe_thread()
         self.thread_changed = False
         self._first_title, self._first_status = thread.title, thread.status.model_copy()
@@ -266,6 +284,20 @@ class Run:
         self.wake()
 
     # Listening
+
+    @contextmanager
+    def listen(self, after: int = 0) -> Iterator[Listener]:
+        """Someone who has heard the first `after` events; until it leaves, nothing that it has not heard is forgotten."""
+        listener = Listener(self, after)
+        self._listeners.append(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+
+    def forget_stored(self) -> None:
+        """Forget what is in the database and was heard by whoever listens, but for the last of it."""
+        self.frames.forget(min([self.stored, *(listener.seen for listener in self._listeners)]))
 
     async def wait(self, seen: int, *, seconds: float) -> None:
         """Return once there are more than `seen` frames, or the run is finished, or `seconds` have passed."""
