@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 
 from stonechat import clock
 from stonechat.accounts.actor import system
+from stonechat.accounts.api_keys import create_api_key
 from stonechat.assistant.attached import sees_pictures
 from stonechat.chat import models
 from stonechat.chat.attachment_sweeper import mark_strays, sweep_attachments
@@ -394,3 +395,16 @@ async def test_a_file_that_vanished_from_the_store_does_not_stop_the_answer(site
         assert said(await anna.say("What is this?", attached["id"])) == "I see."
         with pytest.raises(NotFound):
             await site.attachments.open(FileKey(anna.caller.tenant_id, anna.caller.user_id, attached["id"]))
+
+
+async def test_the_tenant_is_shown_the_files_of_a_conversation(site: UploadSite, anna: Visitor) -> None:
+    picture = await anna.attach("me.png", uploads.picture(), "image/png")
+    document = await anna.attach("a.txt", b"Some words.")
+    thread = user_item(await anna.say("Here.", picture["id"], document["id"]))["thread_id"]
+    actor = system(anna.caller.tenant_id)
+    async with site.services.database.tenant(actor.tenant_id) as session:
+        _, secret = await create_api_key(session, actor, name="x", scopes=["read"])
+    answer = await site.client.get(f"/api/v1/conversations/{thread}", headers={"Authorization": f"Bearer {secret}"})
+    seen, saved = answer.json()["items"][0]["attachments"]
+    assert (await site.client.get(seen["preview_url"])).headers["content-type"] == "image/png"
+    assert (await site.client.get(saved["download_url"])).content == b"Some words."

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from stonechat.api.dependencies import ApiActor, TenantSession
+from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.chat import conversations, hand_over
 from stonechat.chat.conversations import Conversation, ConversationSummary, FeedbackView
 from stonechat.chat.models import Handling
@@ -34,8 +34,12 @@ async def list_conversations(
 
 
 @router.get("/{thread_id}", summary="One conversation with its items")
-async def get_conversation(thread_id: str, actor: ApiActor, session: TenantSession) -> Conversation:
-    return await conversations.get_conversation(session, actor, thread_id=thread_id)
+async def get_conversation(
+    thread_id: str, actor: ApiActor, session: TenantSession, services: AppServices
+) -> Conversation:
+    found = await conversations.get_conversation(session, actor, thread_id=thread_id)
+    services.chat.uploads.attachments.link_items(actor.tenant_id, found.user.id, found.items)
+    return found
 
 
 @router.get("/{thread_id}/export", summary="One conversation as a file")

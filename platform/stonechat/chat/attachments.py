@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn
+from uuid import UUID
 
 from chatkit.store import AttachmentStore, NotFoundError
 from chatkit.types import (
@@ -220,6 +221,13 @@ class Attachments(AttachmentStore[Caller]):
             return attachment
         link = self.links.to_view(FileKey(caller.tenant_id, caller.user_id, attachment.id))
         return attachment.model_copy(update={"preview_url": AnyUrl(link)})
+
+    def link_items(self, tenant_id: UUID, user_id: str, items: Sequence[dict[str, Any]]) -> None:
+        """Into stored items as the tenant reads them, put links to the visitor's files that are good for an hour or two."""
+        for item in items:
+            for attachment in item.get("attachments") or ():
+                link = self.links.to_view(FileKey(tenant_id, user_id, attachment["id"]))
+                attachment["preview_url" if attachment["type"] == "image" else "download_url"] = link
 
     def uploaded(self, key: FileKey, attachment: Attachment, *, kind: Kind, media_type: str) -> Attachment:
         """The attachment as it is once its bytes are here: of the kind that its content has."""
