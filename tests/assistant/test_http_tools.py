@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from stonechat.assistant.config import parse_config
 from stonechat.assistant.schemas import argument_faults
 from stonechat.assistant.tools import calls, http
 from stonechat.assistant.tools.urls import add_query, fill_url
+from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, TargetNotAllowed, UpstreamFailed
 from stonechat.outbound.client import OutboundClient
@@ -127,6 +129,27 @@ async def test_a_secret_is_sent_and_is_nowhere_else(
     assert "fish" not in everything + caplog.text
 
 
+async def test_a_secret_is_hidden_however_the_service_escapes_it(database: Database, tenant_id: UUID) -> None:
+    async with serve(plain(rb'{"a": "Bearer abc\/def-123", "b": "\u0061bc/def-123"}', headers=JSON)) as server:
+        shop = calling(database, tenant_id, server, secret_headers={"Authorization": "shop_key"})
+        await shop.secret("shop_key", "Bearer abc/def-123")
+        await shop.say("Where is order 7?")
+    assert shop.model.outputs()[0]["result"] == {"a": "[hidden]", "b": "[hidden]"}
+
+
+async def test_a_secret_that_cannot_be_opened_is_not_explained_to_visitors(
+    database: Database, tenant_id: UUID, server: Loopback
+) -> None:
+    shop = calling(database, tenant_id, server, secret_headers={"Authorization": "shop_key"})
+    await shop.secret("shop_key", "Bearer abc/def-123")
+    shop.access = replace(shop.access, keyring=Keyring(["quite another platform key, long enough"]))
+    answer = await shop.say("Where is order 7?")
+    assert answer.text == "It is sent."
+    assert server.requests == []
+    assert "platform key" not in shop.model.read
+    assert "secret_unreadable" in shop.trace
+
+
 async def test_a_secret_that_is_missing_is_named_to_the_tenant_and_not_to_the_visitor(
     database: Database, tenant_id: UUID, server: Loopback
 ) -> None:
@@ -224,6 +247,7 @@ async def test_addresses_inside_are_not_reached(database: Database, tenant_id: U
     [output] = shop.model.outputs()
     assert "error" in output
     assert "'failure': 'target_not_allowed'" in shop.trace
+    assert url.split("/")[2] not in shop.model.read
 
 
 # Trouble
@@ -263,8 +287,8 @@ async def test_half_a_surrogate_pair_ends_the_turn_clearly(
         (plain(b'{"reason": "gone"}', status=404, headers=JSON), "status 404"),
         (plain(b"", status=302, headers={"Location": "http://169.254.169.254/"}), "redirect"),
         (plain(b"\x89PNG", headers={"Content-Type": "image/png"}), "no text"),
-        (plain(b"x" * 600_000, headers={"Content-Type": "text/plain"}), "larger than"),
-        (b"nonsense\r\n\r\n", "proper HTTP"),
+        (plain(b"x" * 600_000, headers={"Content-Type": "text/plain"}), "more than can be read"),
+        (b"nonsense\r\n\r\n", "could not be understood"),
     ],
     ids=["404", "redirect", "picture", "too large", "nonsense"],
 )

@@ -196,7 +196,9 @@ async def test_servers_inside_are_not_reached(database: Database, tenant_id: UUI
     shop = shop_with(database, tenant_id, server_at(url, "find"), [("desk_find", "{}")], "Sorry.", outbound=outbound)
     answer = await shop.say("Look")
     assert answer.text == "Sorry."
-    assert "not on the public internet" in shop.model.outputs()[0]["error"]
+    assert "could not be reached" in shop.model.outputs()[0]["error"]
+    assert url.split("/")[2] not in shop.model.read
+    assert "not on the public internet" in shop.trace or "https://" in shop.trace
 
 
 async def test_a_turn_that_is_broken_off_closes_its_connection(

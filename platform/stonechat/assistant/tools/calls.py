@@ -156,7 +156,8 @@ async def run_call(
         outcome = await ability.run(context, call)
     except StonechatError as error:
         trace["failure"] = error.code
-        outcome = Outcome(error=error.detail or f"{error.title}.")
+        trace["reason"] = error.members.get("reason", error.detail)
+        outcome = Outcome(error=_BROKEN if error.status == 500 else error.detail or f"{error.title}.")
     except Exception as error:
         # Not with its text or its traceback: whatever failed may have held a secret in its hands.
         trace["failure"] = type(error).__name__

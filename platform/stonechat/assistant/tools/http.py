@@ -15,6 +15,7 @@ from stonechat.assistant.tools.calls import Ability, Call, Outcome, cut, title_o
 from stonechat.assistant.tools.context import ToolAccess, TurnContext
 from stonechat.assistant.tools.secrets import SecretHeaders, secret_headers
 from stonechat.assistant.tools.urls import add_query, fill_url
+from stonechat.errors import PayloadTooLarge, StonechatError, TargetNotAllowed, UpstreamTimedOut
 from stonechat.outbound.client import OutboundResponse
 
 MAX_RESPONSE_BYTES = 512 * 1024
@@ -57,15 +58,23 @@ async def _ask(tool: HttpTool, access: ToolAccess, context: TurnContext, call: C
         headers = {"Accept": "application/json, text/*;q=0.5"} | tool.headers
         if tool.method != "GET":
             headers["Idempotency-Key"] = idempotency_key(call)
-        answer = await access.outbound.request(
-            tool.method,
-            url,
-            headers=headers | dict(secret.headers),
-            json=body,
-            max_bytes=MAX_RESPONSE_BYTES,
-            timeout=tool.timeout_seconds,
-            allow_http=access.allow_http,
-        )
+        try:
+            answer = await access.outbound.request(
+                tool.method,
+                url,
+                headers=headers | dict(secret.headers),
+                json=body,
+                max_bytes=MAX_RESPONSE_BYTES,
+                timeout=tool.timeout_seconds,
+                allow_http=access.allow_http,
+            )
+        except StonechatError as error:
+            span.error, span.data["failure"], span.data["reason"] = (
+                "failed",
+                error.code,
+                secret.hide(error.detail or ""),
+            )
+            return Outcome(error=_told(error))
         span.data.update(status=answer.status, bytes=len(answer.content))
         outcome = _read(tool, answer, secret)
         if outcome.error is not None:
@@ -113,6 +122,19 @@ def _read(tool: HttpTool, answer: OutboundResponse, secret: SecretHeaders) -> Ou
     if tool.result:
         document = {name: point(document, pointer) for name, pointer in tool.result.items()}
     return Outcome(data=document)
+
+
+def _told(error: StonechatError) -> str:
+    """Without the address, which is nothing for visitors; the trace has it."""
+    match error:
+        case UpstreamTimedOut():
+            return "The service did not answer in time."
+        case PayloadTooLarge():
+            return "The service answered with more than can be read."
+        case TargetNotAllowed():
+            return "The service is not one that can be asked. The owner of this assistant can see why."
+        case _:
+            return "The service could not be reached, or its answer could not be understood."
 
 
 def _text(answer: OutboundResponse) -> str | None:

@@ -74,10 +74,10 @@ class _Server:
                     held = await _list(connection)
                     lists.put(key, held)
             except StonechatError as error:
-                held = McpList(failure=error.detail or error.title)
+                held = _failed(error)
             span.data["tools"] = [tool.name for tool in held.tools]
             if held.failure is not None:
-                span.error, span.data["reason"] = "failed", held.failure
+                span.error, span.data["reason"] = "failed", held.reason or held.failure
         return held
 
     async def _connect(self, trace: dict[str, Any]) -> McpConnection:
@@ -151,7 +151,11 @@ async def _list(connection: McpConnection) -> McpList:
     try:
         return McpList(tuple(_offer(tool) for tool in await connection.tools()))
     except StonechatError as error:
-        return McpList(failure=error.detail or error.title)
+        return _failed(error)
+
+
+def _failed(error: StonechatError) -> McpList:
+    return McpList(failure=error.detail or error.title, reason=error.members.get("reason"))
 
 
 def _offer(tool: Tool) -> OfferedTool:

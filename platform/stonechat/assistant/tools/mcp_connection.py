@@ -142,12 +142,14 @@ class McpConnection:
                 ready.set_exception(self._failure(error))
         finally:
             if not ready.done():
-                ready.set_exception(UpstreamFailed(f"The server of “{server.name}” could not be reached."))
+                ready.set_exception(self._unreachable(reason="closed"))
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
         try:
             yield
+        except StonechatError:
+            raise
         except TimeoutError:
             raise UpstreamTimedOut(f"The server of “{self._server.name}” did not answer in time.") from None
         except (MCPError, ValidationError, RuntimeError, httpx2.HTTPError, BaseExceptionGroup) as error:
@@ -158,14 +160,19 @@ class McpConnection:
         """What went wrong, in a sentence without secrets."""
         for cause in _leaves(error):
             if isinstance(cause, StonechatError):
-                return cause
+                return self._unreachable(reason=self._secret.hide(cause.detail or cause.title))
         for cause in _leaves(error):
             if isinstance(cause, TimeoutError | httpx2.TimeoutException):
                 return UpstreamTimedOut(f"The server of “{self._server.name}” did not answer in time.")
             if isinstance(cause, MCPError):
                 said = self._secret.hide(cause.message).partition("\n")[0][:_ERROR_CHARACTERS]
                 return UpstreamFailed(f"The server of “{self._server.name}” refused, in its own words: {said}")
-        return UpstreamFailed(f"The server of “{self._server.name}” could not be reached, or does not speak MCP.")
+        return self._unreachable(reason=type(error).__name__)
+
+    def _unreachable(self, *, reason: str) -> UpstreamFailed:
+        """`reason` is for the trace: it may name addresses, which are nothing for visitors."""
+        said = f"The server of “{self._server.name}” could not be reached, or does not speak MCP."
+        return UpstreamFailed(said, reason=reason)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

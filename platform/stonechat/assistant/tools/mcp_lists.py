@@ -40,6 +40,8 @@ class McpList:
 
     tools: tuple[OfferedTool, ...] = ()
     failure: str | None = None
+    reason: str | None = None
+    """More of the failure, for the tenant."""
 
 
 class McpToolLists:
