@@ -45,8 +45,8 @@ class UploadBounds:
     idle_seconds: float = 15.0
     body_seconds: float = 120.0
     inspect_seconds: float = 90.0
-    uploads: int = 32
-    tenant_uploads: int = 12
+    uploads: int = 16
+    tenant_uploads: int = 8
     user_uploads: int = 3
 
 
