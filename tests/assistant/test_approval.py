@@ -153,13 +153,18 @@ async def test_a_tool_that_changed_since_is_not_run(shop: Shop, server: Loopback
     assert "has changed" in shop.model.outputs()[-1]["error"]
 
 
-async def test_a_process_that_dies_after_claiming_the_call_never_repeats_it(shop: Shop, server: Loopback) -> None:
+@pytest.mark.parametrize(("state", "told"), [("running", "not known"), ("done", "was done, once")])
+@pytest.mark.parametrize("then", ["the answer again", "another message"])
+async def test_a_process_that_died_over_a_call_leaves_nobody_to_repeat_it(
+    shop: Shop, server: Loopback, state: str, told: str, then: str
+) -> None:
     await shop.say("Cancel order 7")
     async with shop.database.tenant(shop.tenant_id) as session:
-        await session.execute(text("update tool_approvals set status = 'running'"))
-    await shop.answer_form(YES)
+        await session.execute(text("update tool_approvals set status = :state"), {"state": state})
+    shop.model.steps = ["I see."]
+    await (shop.answer_form(YES) if then == "the answer again" else shop.say("Did it work?"))
     assert server.requests == []
-    assert "not known" in shop.model.outputs()[-1]["error"]
+    assert told in shop.model.outputs()[-1]["error"]
 
 
 async def test_two_requests_at_once_do_it_once(shop: Shop, server: Loopback) -> None:

@@ -56,7 +56,10 @@ _MOVED_ON = "The visitor was asked and wrote something else instead. It was not 
 _EXPIRED = "The visitor agreed too late: the question had expired. It was not done. Offer to ask again."
 _CHANGED = "The tool has changed since the visitor was asked. It was not done. Offer to ask again."
 _UNKNOWN = "The visitor agreed, but the service was interrupted while it was being done. Whether it was done is not known. Say so."
+_DONE = "The visitor agreed and it was done, once. What came of it was lost. Do not do it again."
 _SETTLED = "This was settled before."
+_INTERRUPTED = {"running": _UNKNOWN, "done": _DONE}
+"""By the state that a process left behind which died before it recorded the outcome."""
 
 
 class ToolApproval(TenantRow):
@@ -202,8 +205,7 @@ async def _settle(context: TurnContext, asked: _Asked) -> HiddenContextItem:
     if asked.form is not None and asked.form.status == "pending":
         context.emit(ThreadItemReplacedEvent(item=_skipped(asked.form)))
     told = _MOVED_ON if asked.answer == "moved on" else _DECLINED
-    if status in ("running", "done"):
-        told = _UNKNOWN
+    told = _INTERRUPTED.get(status, told)
     return _record(context, asked, Outcome(error=told, data=asked.words or None))
 
 
@@ -223,7 +225,7 @@ async def _carry_out(context: TurnContext, asked: _Asked) -> HiddenContextItem:
         )
     if stored is None:
         status = await _decline(context, asked.item_id, expired=True)
-        told = {"expired": _EXPIRED, "running": _UNKNOWN}.get(status, _SETTLED)
+        told = _EXPIRED if status == "expired" else _INTERRUPTED.get(status, _SETTLED)
         return _record(context, asked, Outcome(error=told))
     ability = context.abilities.get(stored["tool"])
     if ability is None or ability.fingerprint != stored["fingerprint"]:
