@@ -10,6 +10,8 @@ from typing import Literal
 
 from stonechat.assistant.config import AgentConfig
 from stonechat_admin.agent_form import DENSITIES, RADII, SCHEMES, SIDES
+from stonechat_admin.agent_rules import RULE_LABELS, RULE_WORDS
+from stonechat_admin.agent_rules import values_of as rule_values
 
 MAX_WORDS = 4000
 Part = tuple[Literal["same", "gone", "new"], str]
@@ -73,6 +75,19 @@ def _questions(config: AgentConfig) -> str:
     )
 
 
+def _rule(name: str) -> Callable[[AgentConfig], str]:
+    def read(config: AgentConfig) -> str:
+        value = rule_values(config.guardrails)[name]
+        if isinstance(value, bool):
+            return _switch(value)
+        if name in RULE_WORDS:
+            several = value if isinstance(value, list) else [value]
+            return ", ".join(RULE_WORDS[name][each] for each in several)
+        return str(value)
+
+    return read
+
+
 def _switch(on: bool) -> str:
     return "On" if on else "Off"
 
@@ -100,6 +115,7 @@ _FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("Spacing", lambda config: dict(DENSITIES)[config.theme.density]),
     ("Button’s label", lambda config: config.launcher.label),
     ("Button’s place", lambda config: dict(SIDES)[config.launcher.position]),
+    *((label, _rule(name)) for name, label in RULE_LABELS.items()),
 )
 
 

@@ -30,7 +30,7 @@ from stonechat_admin.agent_form import (
 from stonechat_admin.auth import Console
 from stonechat_admin.forms import Filled
 
-Tab = Literal["build", "look", "publish"]
+Tab = Literal["build", "look", "publish", "rules"]
 OF_BUILD = (
     "name",
     "greeting",
