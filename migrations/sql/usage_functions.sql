@@ -1,6 +1,7 @@
 -- The chat's hot path with budgets and cost: chat_begin_turn, chat_checkpoint_runs and chat_finish_run as they are from
 -- 0012 on (see chat_functions.sql for what they have in common), and what they do to the ledger. A tenant without a
--- budget pays for a look-up by key in a small table, and takes no lock.
+-- budget and without prices of its own pays for two look-ups by key when a run begins, which remembers what it found
+-- (`runs.metered`), and takes no lock.
 
 -- Write what a run, or a single call, used, and settle the tenant's budget. `p_entries` is a JSON array of entries, or
 -- null; `cost_micros` and `price_version` are by the list, and a price of the tenant's own goes before.
@@ -118,6 +119,7 @@ declare
     archived timestamptz;
     lease timestamptz;
     has_budget boolean := false;
+    has_prices boolean := false;
     characters bigint;
 begin
     perform set_config('stonechat.tenant_id', p_tenant::text, true), set_config('stonechat.user_id', p_user, true);
@@ -125,8 +127,9 @@ begin
 
     if p_agent is not null then
         select case when p_draft then a.draft_revision else a.published_version end, a.archived_at,
-               b.tenant_id is not null, b.message
-            into agent_version, archived, has_budget, refusal_message
+               b.tenant_id is not null, b.message,
+               exists (select from usage_prices o where o.tenant_id = p_tenant)
+            into agent_version, archived, has_budget, refusal_message, has_prices
             from agents a left join usage_budgets b on b.tenant_id = p_tenant
             where a.tenant_id = p_tenant and a.agent_id = p_agent;
     end if;
@@ -151,9 +154,9 @@ begin
     end if;
 
     insert into runs (tenant_id, run_id, thread_id, user_id, agent_id, agent_version, process_id, resumable,
-                      lease_expires_at)
+                      lease_expires_at, metered)
         values (p_tenant, p_run, p_thread, p_user, p_agent, agent_version, p_process, p_resumable,
-                clock_timestamp() + p_lease_ms * interval '1 millisecond')
+                clock_timestamp() + p_lease_ms * interval '1 millisecond', has_budget or has_prices)
         on conflict (tenant_id, thread_id) where runs.status = 'running' do nothing;
     if not found then
         select r.run_id, r.lease_expires_at into running_run, lease from runs r
@@ -221,10 +224,13 @@ create or replace function chat_finish_run(
     p_title text, p_thread_status text, p_metadata text, p_domains text[],  -- status null: the thread did not change
     p_usage text)  -- a JSON array of ledger entries, or null
 returns boolean language plpgsql as $$
+declare
+    is_metered boolean;
 begin
     perform set_config('stonechat.tenant_id', p_tenant::text, true), set_config('stonechat.user_id', p_user, true);
     update runs r set status = p_status, last_seq = p_last, finished_at = clock_timestamp()
-        where r.tenant_id = p_tenant and r.run_id = p_run and r.status = 'running';
+        where r.tenant_id = p_tenant and r.run_id = p_run and r.status = 'running'
+        returning r.metered into is_metered;
     if not found then
         if p_usage is not null
            and not exists (select from runs r where r.tenant_id = p_tenant and r.run_id = p_run)
@@ -238,7 +244,19 @@ begin
         insert into run_events (tenant_id, run_id, first_seq, last_seq, user_id, payload)
             values (p_tenant, p_run, p_first, p_last, p_user, p_payload);
     end if;
-    perform usage_settle(p_tenant, p_run, p_usage);
+    if is_metered then
+        perform usage_settle(p_tenant, p_run, p_usage);
+    elsif p_usage is not null then
+        insert into usage_ledger (tenant_id, occurred_at, entry_id, run_id, agent_id, user_hash, purpose, provider, model,
+                                  input_tokens, output_tokens, cached_tokens, estimated, cost_micros, price_version)
+            select p_tenant, u.occurred_at, u.entry_id, p_run, u.agent_id, decode(u.user_hash, 'hex'), u.purpose,
+                   u.provider, u.model, u.input_tokens, u.output_tokens, u.cached_tokens, u.estimated, u.cost_micros,
+                   u.price_version
+            from json_to_recordset(p_usage::json) as u (
+                occurred_at timestamptz, entry_id text, agent_id text, user_hash text, purpose text, provider text,
+                model text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, estimated boolean,
+                cost_micros bigint, price_version text);
+    end if;
     if p_thread_status is null then
         update threads t set updated_at = clock_timestamp() where t.tenant_id = p_tenant and t.thread_id = p_thread;
     else

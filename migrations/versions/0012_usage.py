@@ -26,7 +26,11 @@ def upgrade() -> None:
             add column currency text not null default 'USD',
             add column cost_micros bigint,
             add column price_version text""")
-    op.execute("alter table runs add column uses json, add column refused text")
+    op.execute("""
+        alter table runs
+            add column uses json,
+            add column refused text,
+            add column metered boolean not null default true""")
     op.execute("""
         create table usage_budgets (
             tenant_id uuid primary key references tenants on delete cascade,

@@ -178,6 +178,8 @@ class RunRow(TenantRow):
     finished_at: Mapped[datetime | None]
     uses: Mapped[str | None] = mapped_column(JsonText)
     """What was used as of the newest checkpoint that told, as ledger entries: for closing it if its process dies."""
+    metered: Mapped[bool] = mapped_column(server_default=text("true"))
+    """Whether the tenant had a budget or prices of its own when the run began, so that its end must look."""
     refused: Mapped[str | None]
     """Why no model was asked: `tokens` or `cost`, the tenant's budget that was used up."""
 
