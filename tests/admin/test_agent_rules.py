@@ -6,7 +6,9 @@ from typing import Any
 
 from stonechat.assistant import agents
 from stonechat.assistant.agents import AgentView
+from stonechat.assistant.guardrails.findings import Finding, note
 from support.console import Answer, ConsoleWorld
+from support.reading import Reader, asked
 
 TYPED = {
     "message": "Not here.",
@@ -152,6 +154,14 @@ async def test_what_publishing_would_change_names_the_rules(world: ConsoleWorld)
         await agents.publish_agent(session, world.actor, agent_id=agent.id, settings=world.services.settings)
     editor = await world.signed_in("editor")
     await editor.htmx("POST", f"/console/agents/{agent.id}/rules", TYPED | {"revision": "1"})
-    assert (
-        "Weapons: build a bomb, gun" in (await editor.page(f"/console/agents/{agent.id}/publish")).text
-    )
+    assert "Weapons: build a bomb, gun" in (await editor.page(f"/console/agents/{agent.id}/publish")).text
+
+
+async def test_the_conversation_tells_the_team_what_the_rules_did(world: ConsoleWorld) -> None:
+    reader = Reader(world.services.database, world.services.knowledge, world.tenant_id)
+    agent = await make(world)
+    found = Finding("input", "blocked_topic", "blocked", "Weapons <b>")
+    told = note([found], thread_id="thr_1", generate_item_id=lambda _kind: "hcx_1")
+    thread = await reader.conversation(asked("Where to buy a gun?"), told, agent_id=agent.id)
+    page = await (await world.signed_in("viewer")).page(f"/console/conversations/{thread}")
+    assert "The message touches the blocked topic “Weapons <b>” and was stopped." in page.text

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
+from stonechat.assistant.guardrails.findings import GUARDRAIL_KIND, noted_sentences
 from stonechat.chat.codec import HIDDEN_KINDS
 from stonechat.chat.conversations import ConversationSummary, get_summary
 from stonechat.chat.models import Feedback, RunRow, ThreadItem
@@ -60,6 +61,10 @@ class Message:
     """Where the text cites: characters before it, and the source's number; in order."""
     feedback: str | None = None
     outcome: Outcome = "done"
+    notes: tuple[str, ...] = ()
+    """What the guardrails tell the team; then nobody said anything."""
+    written_by: str | None = None
+    """The person or API key of the team that wrote it; None for visitors and assistants."""
     run_id: str | None = None
     """The turn that ended with this message; None for what was said before a turn's end, and by visitors."""
 
@@ -83,7 +88,14 @@ async def read_transcript(
     chosen = select(ThreadItem).where(
         ThreadItem.tenant_id == actor.tenant_id,
         ThreadItem.thread_id == thread_id,
-        ThreadItem.kind.not_in((*HIDDEN_KINDS, "end_of_turn")),
+        or_(
+            ThreadItem.kind.not_in((*HIDDEN_KINDS, "end_of_turn")),
+            # What the guardrails did, which the team is told and nobody else.
+            and_(
+                ThreadItem.kind == "hidden_context_item",
+                func.json_extract_path_text(ThreadItem.data, "content", "kind") == GUARDRAIL_KIND,
+            ),
+        ),
     )
     if cursor is not None:
         chosen = chosen.where(ThreadItem.seq < decode_cursor(cursor, int)[0])
@@ -241,5 +253,7 @@ def _message(
         marks=tuple(sorted(marks)),
         feedback=feedback,
         outcome=outcome,
+        notes=tuple(noted_sentences(data.get("content"))),
+        written_by=row.written_by,
         run_id=run_id,
     )
