@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
@@ -12,11 +13,13 @@ from fastapi import APIRouter, Query, Response
 from markupsafe import Markup
 
 from stonechat.assistant.names import AgentName, list_agent_names
-from stonechat.chat import conversations, transcripts
+from stonechat.chat import conversations, hand_over, transcripts
 from stonechat.chat.conversations import ConversationUser
+from stonechat.chat.models import Handling
 from stonechat.chat.transcripts import Cited, Message, Transcript
 from stonechat.web import Cursor
 from stonechat_admin.auth import Admin, Console, Viewer
+from stonechat_admin.forms import Filled
 from stonechat_admin.markdown import MAX_PAGE_MARKDOWN, render_markdown
 from stonechat_admin.passages import above, without_signs
 
@@ -31,6 +34,12 @@ _KINDS = {
     "task": "worked on a task.",
     "workflow": "worked through several steps.",
 }
+_STATES: tuple[tuple[Handling, str, str], ...] = (
+    ("waiting_for_person", "Waiting for a person", "warning"),
+    ("with_person", "With a person", "info"),
+    ("resolved", "Resolved by a person", "success"),
+)
+"""The state, what it is called, and its badge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +65,32 @@ class Said:
 
     message: Message
     markup: Markup
+    author: str
+    """The name of the person of the team who wrote it; empty for visitors and assistants."""
     sources: tuple[Cited, ...]
     event: str
     """What happened instead of words; empty for words."""
 
 
-async def _list(console: Console, *, q: str, agent: str, cursor: str | None) -> dict[str, Any]:
+async def _list(
+    console: Console, *, q: str, agent: str, handling: Handling | None, cursor: str | None
+) -> dict[str, Any]:
     agents = await list_agent_names(console.session, console.actor)
     page = await conversations.list_conversations(
-        console.session, console.actor, query=q or None, agent_id=agent or None, limit=PAGE, cursor=cursor
+        console.session,
+        console.actor,
+        query=q or None,
+        agent_id=agent or None,
+        handling=handling,
+        limit=PAGE,
+        cursor=cursor,
     )
     judged = await transcripts.list_judgements(
         console.session, console.actor, thread_ids=[found.id for found in page.data]
     )
     following = None
     if page.next_cursor:
-        narrowed = {"q": q, "agent": agent, "cursor": page.next_cursor}
+        narrowed = {"q": q, "agent": agent, "handling": handling, "cursor": page.next_cursor}
         following = f"/console/conversations?{urlencode({key: value for key, value in narrowed.items() if value})}"
     return {
         "rows": [
@@ -82,6 +101,8 @@ async def _list(console: Console, *, q: str, agent: str, cursor: str | None) -> 
         "agents": agents,
         "q": q,
         "agent": agent,
+        "handling": handling,
+        "states": _STATES,
     }
 
 
@@ -90,9 +111,11 @@ async def show_conversations(
     console: Viewer,
     q: Annotated[str, Query(max_length=200)] = "",
     agent: Annotated[str, Query(max_length=128)] = "",
+    handling: Annotated[str, Query(max_length=40)] = "",
     cursor: Cursor = None,
 ) -> Response:
-    values = await _list(console, q=" ".join(q.split()), agent=agent, cursor=cursor)
+    state = next((known for known, _, _ in _STATES if known == handling), None)
+    values = await _list(console, q=" ".join(q.split()), agent=agent, handling=state, cursor=cursor)
     if console.is_partial:
         return console.fragment("conversations/_rows.html" if cursor else "conversations/_list.html", **values)
     return console.page("conversations/page.html", **values)
@@ -104,13 +127,19 @@ async def show_transcript(thread_id: str, console: Viewer, cursor: Cursor = None
     agents = await list_agent_names(console.session, console.actor)
     conversation = transcript.conversation
     # Up to a hundred messages' Markdown: not on the loop that serves everybody.
-    said = await asyncio.to_thread(_said, transcript)
+    authors = {message.written_by for message in transcript.messages if message.written_by}
+    if conversation.handled_by:
+        authors.add(conversation.handled_by)
+    names = await hand_over.names_of(console.session, console.actor, authors)
+    said = await asyncio.to_thread(_said, transcript, names)
     values: dict[str, Any] = {
         "conversation": conversation,
         "visitor": _visitor(conversation.user),
         "assistant": _assistant(conversation.agent_id, agents),
         "said": said,
         "earlier": transcript.earlier,
+        "handled_by": names.get(conversation.handled_by or "", "Someone of your team"),
+        "form": Filled(),
     }
     if console.is_partial:
         return console.fragment("conversations/_messages.html", **values)
@@ -165,12 +194,13 @@ def _readable(source: Cited) -> Cited:
     return replace(source, section=" › ".join(headings) or None, snippet=without_signs(source.snippet or "") or None)
 
 
-def _said(transcript: Transcript) -> list[Said]:
+def _said(transcript: Transcript, names: Mapping[str, str]) -> list[Said]:
     left = MAX_PAGE_MARKDOWN
     said = []
     for message in transcript.messages:
         markup = render_markdown(message.text, marks=message.marks, link=partial(_source_link, message.id), limit=left)
         left = max(0, left - len(message.text))
         event = "" if message.speaker != "other" else _KINDS.get(message.kind, "did something without words.")
-        said.append(Said(message, markup, tuple(map(_readable, message.sources)), event))
+        author = names.get(message.written_by, "A former colleague") if message.written_by else ""
+        said.append(Said(message, markup, author, tuple(map(_readable, message.sources)), event))
     return said
