@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 from stonechat.errors import Unavailable
 from stonechat.settings import Settings
@@ -19,9 +19,29 @@ LOAD_SECONDS = 90
 """Beyond what it was asked to take, no load lives longer."""
 
 
+class Server:
+    """A server that was started. Calling it waits for its port, so that two can start at once."""
+
+    def __init__(self, process: subprocess.Popen[str], log: IO[str], name: str) -> None:
+        self._process, self._log, self._name = process, log, name
+
+    def __call__(self) -> int:
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if not line.strip().isdigit():
+            self._log.seek(0)
+            raise Unavailable(f"The server “{self._name}” did not start: {self._log.read()[-2000:]}")
+        return int(line)
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self._process.kill()
+        self._process.wait()
+
+
 @contextmanager
-def server(settings: Settings, side: str, kind: str) -> Iterator[Callable[[], int]]:
-    """A server process; yields what waits for its port, so that two can start at once."""
+def server(settings: Settings, side: str, kind: str) -> Iterator[Server]:
+    """A server process, ended with the context."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
         environment = os.environ | {
             "STONECHAT_ENV": "development",
@@ -39,16 +59,8 @@ def server(settings: Settings, side: str, kind: str) -> Iterator[Callable[[], in
             text=True,
         )
 
-        def port() -> int:
-            assert process.stdout is not None  # noqa: S101
-            line = process.stdout.readline()
-            if not line.strip().isdigit():
-                log.seek(0)
-                raise Unavailable(f"The server “{side} {kind}” did not start: {log.read()[-2000:]}")
-            return int(line)
-
         try:
-            yield port
+            yield Server(process, log, f"{side} {kind}")
         finally:
             process.terminate()
             try:
