@@ -169,7 +169,7 @@ class AnswerWriter:
                     self._give(settled)
 
     def _write_text(self, text: str) -> None:
-        if self._filter is None:
+        if self._filter is None or self._filter.passes(text):
             self._give(text)
             return
         for piece in self._filter.feed(text):

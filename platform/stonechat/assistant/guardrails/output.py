@@ -55,12 +55,23 @@ class OutputFilter(Generic[Mark]):
             for (rule, category), count in self._found.items()
         ]
 
+    def passes(self, text: str) -> bool:
+        """Whether this text goes straight through, as most does where nothing is kept. If so, it is done; else `feed` it."""
+        if (
+            self._at != len(self._text)
+            or self._swallowing is not None
+            or self._swallowing_url
+            or not text
+            or self._marks
+            or self._may_hold(text) is not None
+        ):
+            return False
+        self._text, self._at = text[-1], 1
+        return True
+
     def feed(self, text: str) -> list[str | Mark]:
         """What this text settles."""
-        # Where nothing is kept, most deltas go straight through.
-        is_idle = self._at == len(self._text) and self._swallowing is None and not self._swallowing_url
-        if is_idle and text and self._may_hold(text) is None:
-            self._text, self._at = text[-1:], 1
+        if self.passes(text):
             return [text]
         self._text += text
         return self._go(final=False)
