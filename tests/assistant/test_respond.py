@@ -407,7 +407,6 @@ async def test_nothing_is_traced_to_anyone(assistant: Assistant, monkeypatch: py
         (host.refusal(307, headers={"Location": "http://127.0.0.1:1/"}), "status_307", False),
         (host.chat_text(), "empty", True),
         (host.chat_call("search_knowledge", "[" * 90_000), "bad_answer", True),
-        (host.chat_call("no_such_tool", "{}"), "bad_answer", True),
         ([], "unreachable", True),
     ],
 )

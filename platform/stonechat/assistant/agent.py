@@ -41,7 +41,7 @@ from stonechat.assistant.history_budget import history_tokens
 from stonechat.assistant.models_of_turn import ModelsOfTurn, model_of
 from stonechat.assistant.reasoning import ThoughtWriter
 from stonechat.assistant.summaries import ThreadMemory
-from stonechat.assistant.tools.approval import settle_approvals
+from stonechat.assistant.tools.approval import has_unsettled, settle_approvals
 from stonechat.assistant.tools.context import SearchesKnowledge, ToolAccess, TurnContext
 from stonechat.assistant.tools.opening import open_tools
 from stonechat.assistant.tools.search import passages_as_data, remembered_chunks
@@ -134,7 +134,7 @@ class Assistant:
                 await models.current()
                 recalled = await self._recall(context)
                 agent = _equipped(self._agent(config), await stack.enter_async_context(open_tools(context)), turn)
-                async for event in events.during(settle_approvals(context)):
+                async for event in events.during(settle_approvals(context) if has_unsettled(turn.history) else None):
                     yield event
                 result = Runner.run_streamed(
                     agent,
@@ -243,8 +243,10 @@ class _Events:
         self._ended = True
         self._wake.set()
 
-    async def during(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[ThreadStreamEvent]:
-        """What happens while the work is done; raises what it raises."""
+    async def during(self, work: Coroutine[Any, Any, None] | None) -> AsyncIterator[ThreadStreamEvent]:
+        """What happens while the work is done, if there is any; raises what it raises."""
+        if work is None:
+            return
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _: self._wake.set())
         try:

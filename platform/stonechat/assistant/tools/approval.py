@@ -131,6 +131,11 @@ async def ask_visitor(context: TurnContext, ability: Ability, call: Call) -> str
     return _WAITS
 
 
+def has_unsettled(history: Sequence[ThreadItem]) -> bool:
+    """Whether a question of the thread has no outcome yet. Asks no database: most turns have none."""
+    return any(_unsettled(history))
+
+
 async def settle_approvals(context: TurnContext) -> None:
     """At the beginning of a turn: carry out what was approved, and put away what was not.
 

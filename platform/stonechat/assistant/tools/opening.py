@@ -23,9 +23,10 @@ async def open_tools(context: TurnContext) -> AsyncIterator[list[Tool]]:
     config = context.turn.config
     tools: list[Tool] = [SEARCH_TOOL] if config.knowledge.enabled else []
     async with AsyncExitStack() as stack:
-        if (access := context.access) is not None:
+        if (access := context.access) is not None and config.tools:
             abilities = [http_ability(tool, access) for tool in config.tools if isinstance(tool, HttpTool)]
-            abilities += await stack.enter_async_context(mcp_abilities(context, access))
+            if any(isinstance(tool, McpServer) for tool in config.tools):
+                abilities += await stack.enter_async_context(mcp_abilities(context, access))
             # The tenant's own names come first: no server can put a tool in another's place.
             taken = RESERVED_NAMES | {tool.name for tool in config.tools if not isinstance(tool, HttpTool | McpServer)}
             for ability in abilities:
