@@ -11,7 +11,8 @@ begin
         select p_tenant, t.started_at, p_run, p_thread, p_user, t.agent_id, t.agent_version, t.outcome, t.error_code,
                t.provider, t.model, t.input_tokens, t.output_tokens, t.cached_tokens,
                (select case when count(*) = count(l.cost_micros) then sum(l.cost_micros) end from usage_ledger l
-                where l.tenant_id = p_tenant and l.run_id = p_run and l.occurred_at >= t.started_at),
+                where l.tenant_id = p_tenant and l.run_id = p_run
+                  and l.occurred_at between t.started_at and now() + interval '1 minute'),
                t.first_token_ms, t.total_ms, t.spans_dropped, t.spans
         from json_to_record(p_trace::json) as t (
             started_at timestamptz, agent_id text, agent_version int, outcome text, error_code text, provider text,
