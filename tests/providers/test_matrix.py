@@ -9,27 +9,25 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import agents
 import openai
 import pytest
 from sqlalchemy import text
 
-from stonechat import ids
 from stonechat.assistant.agent import Assistant
 from stonechat.chat.hub import RunHub
 from stonechat.chat.resume import tail
 from stonechat.chat.turns import ChatServer
 from stonechat.db.session import Database
-from stonechat.identity.caller import Caller
 from stonechat.providers.deadlines import StreamLimits
 from stonechat.providers.retries import RetryPolicy
 from stonechat.settings import Settings
 from support import fake_openai as host
-from support.assistant import REFUNDS, SHIPPING, FakeKnowledge, add_provider, model_providers
-from support.chat import create, decode, spoken
+from support.assistant import REFUNDS, SHIPPING, FakeKnowledge, model_providers
+from support.chat import caller_of, create, decode, spoken
 from support.loopback import Received
+from support.sites import Site, open_site
 
 PATIENT = StreamLimits(connect=5.0, first_event=10.0, idle=10.0, total=15.0)
 NO_FIRST = StreamLimits(connect=5.0, first_event=0.2, idle=10.0, total=15.0)
@@ -209,46 +207,6 @@ CASES = {
 }
 
 
-@dataclass
-class Site:
-    """A tenant with a provider and an agent of its own."""
-
-    caller: Caller
-    key: str
-    model: str
-
-
-async def open_site(database: Database, tenant_id: UUID, *, name: str, kind: str, url: str) -> Site:
-    key, model = f"sk-only-{name}", f"model-of-{name}"
-    await add_provider(
-        database,
-        tenant_id,
-        name="acme",
-        kind="openai" if kind == "responses" else "openai_compatible",
-        base_url=None if kind == "responses" else url,
-        api_key=key,
-    )
-    agent_id = ids.new_id("agt")
-    config = {"name": "Shop", "model": f"acme/{model}"}
-    async with database.tenant(tenant_id) as session:
-        values = {"tenant": tenant_id, "agent": agent_id, "config": json.dumps(config)}
-        await session.execute(
-            text(
-                "insert into agents (tenant_id, agent_id, name, draft, published_version) "
-                "values (:tenant, :agent, 'Shop', cast(:config as jsonb), 1)"
-            ),
-            values,
-        )
-        await session.execute(
-            text(
-                "insert into agent_versions (tenant_id, agent_id, version, config, published_by) "
-                "values (:tenant, :agent, 1, cast(:config as jsonb), 'test')"
-            ),
-            values,
-        )
-    return Site(Caller(tenant_id, "usr_1", agent_id), key, model)
-
-
 def openai_variables() -> set[str]:
     """Every variable that the two libraries' clients look for."""
     sources = [*Path(openai.__file__).parent.glob("*.py"), *Path(openai.__file__).parent.glob("lib/_*.py")]
@@ -285,7 +243,13 @@ async def stage(request: pytest.FixtureRequest, database: Database, make_tenant:
     hub = RunHub(database)
     async with host.fake_openai() as fake:
         sites = [
-            await open_site(database, await make_tenant(), name=name, kind=request.param, url=fake.url)
+            await open_site(
+                database,
+                await make_tenant(),
+                model=f"acme/model-of-{name}",
+                api_key=f"sk-only-{name}",
+                base_url=None if request.param == "responses" else fake.url,
+            )
             for name in ("anna", "ben")
         ]
         yield Stage(request.param, fake, sites, hub)
@@ -294,7 +258,7 @@ async def stage(request: pytest.FixtureRequest, database: Database, make_tenant:
 
 async def ask(server: ChatServer, site: Site) -> list[dict[str, Any]]:
     """A question's events, to the end of the run."""
-    run = await server.start(create("What is it?"), site.caller)
+    run = await server.start(create("What is it?"), caller_of(site.tenant_id, agent_id=site.agent_id))
     return decode(b"".join([chunk async for chunk in tail(run, after=0)]))
 
 
@@ -335,12 +299,12 @@ async def test_every_host_ends_every_turn(database: Database, stage: Stage, name
         for events in await asyncio.wait_for(asyncio.gather(*(ask(server, site) for site in stage.sites)), 30):
             check_end(events, case)
     assert len(stage.hub) == 0
-    assert case.asked is None or asked == {site.model: case.asked for site in stage.sites}
+    assert case.asked is None or asked == {site.model.partition("/")[2]: case.asked for site in stage.sites}
     for request in fake.requests:
-        [site] = [site for site in stage.sites if site.model == json.loads(request.body)["model"]]
-        assert request.headers["authorization"] == f"bearer {site.key}"
+        owner = json.loads(request.body)["model"].removeprefix("model-of-")
+        assert request.headers["authorization"] == f"bearer sk-only-{owner}"
         wire = repr((request.path, request.headers)).lower()
         assert "operators" not in wire
         assert "sk-platform" not in wire
-    async with database.tenant(stage.sites[0].caller.tenant_id) as session:
+    async with database.tenant(stage.sites[0].tenant_id) as session:
         assert await session.scalar(text("select count(*) from runs where status = 'running'")) == 0
