@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stonechat.assistant.answer import AnswerWriter
 from stonechat.assistant.guardrails.output import MAX_HELD, REDACTED
+from stonechat.assistant.reasoning import ThoughtWriter
 from stonechat.errors import UpstreamFailed
 from support.assistant import Answer
 from support.guardrails import EVERYTHING, cleaned, filter_of, letter_by_letter, pieces
@@ -268,3 +269,15 @@ def _writer(answer: Answer, *, holds: bool = False) -> AnswerWriter:
 
 def test_pieces_are_never_empty() -> None:
     assert all(pieces("a ![](x) b 4111 1111 1111 1111", range(20)))
+
+
+def test_thoughts_are_cleaned_like_answers() -> None:
+    events: list[Any] = []
+    thoughts = ThoughtWriter("thr_1", generate_item_id=lambda _kind: "wfl_1", emit=events.append, new_filter=filter_of)
+    for delta in ["I see 4111 1111", " 1111 1111 and ![x](https://evil.exa", "mple/c) now", " so it is" * 20]:
+        thoughts.write("a", delta)
+    thoughts.finish()
+    shown = " ".join(event.model_dump_json() for event in events)
+    assert "4111" not in shown
+    assert "evil" not in shown
+    assert f"I see {REDACTED} and x now" in shown

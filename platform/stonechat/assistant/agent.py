@@ -120,7 +120,12 @@ class Assistant:
         )
         thoughts = None
         if config.reasoning.show and not guard.is_strict:
-            thoughts = ThoughtWriter(turn.thread.id, generate_item_id=turn.generate_item_id, emit=events.put)
+            thoughts = ThoughtWriter(
+                turn.thread.id,
+                generate_item_id=turn.generate_item_id,
+                emit=events.put,
+                new_filter=guard.filter,
+            )
         try:
             async with AsyncExitStack() as stack:
                 stack.enter_context(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from chatkit.types import (
     DurationSummary,
@@ -18,6 +19,7 @@ from chatkit.types import (
 )
 
 from stonechat import clock
+from stonechat.assistant.guardrails.output import OutputFilter
 from stonechat.assistant.turn import GenerateItemId
 
 MAX_CHARACTERS = 20_000
@@ -32,8 +34,16 @@ class ThoughtWriter:
     """Writes the thoughts of one turn as events, through `emit`. `finish` ends the workflow that is open."""
 
     def __init__(
-        self, thread_id: str, *, generate_item_id: GenerateItemId, emit: Callable[[ThreadStreamEvent], None]
+        self,
+        thread_id: str,
+        *,
+        generate_item_id: GenerateItemId,
+        emit: Callable[[ThreadStreamEvent], None],
+        new_filter: Callable[[], OutputFilter[Any]] | None = None,
     ) -> None:
+        """`new_filter` makes the guardrails' filter for a thought: visitors see thoughts as they see answers."""
+        self._new_filter = new_filter
+        self._filter: OutputFilter[Any] | None = None
         self._thread_id = thread_id
         self._generate_item_id = generate_item_id
         self._emit = emit
@@ -56,6 +66,7 @@ class ThoughtWriter:
                 return
             self._complete(item)
             self._key, self._text, self._shown = key, "", 0
+            self._filter = self._new_filter() if self._new_filter is not None else None
             item.workflow.tasks.append(ThoughtTask(content="", status_indicator="loading"))
             self._take(delta)
             self._shown = len(self._text)
@@ -98,10 +109,13 @@ class ThoughtWriter:
     def _take(self, delta: str) -> None:
         delta = delta[: MAX_CHARACTERS - self._characters]
         self._characters += len(delta)
-        self._text += delta
+        self._text += delta if self._filter is None else "".join(self._filter.feed(delta))
 
     def _complete(self, item: WorkflowItem) -> None:
         if item.workflow.tasks:
+            if self._filter is not None:
+                self._text += "".join(self._filter.finish())
+                self._filter = None
             self._update(item, "complete")
 
     def _update(self, item: WorkflowItem, status: str) -> None:
