@@ -206,6 +206,11 @@ def test_a_stream_without_anything_suspicious_is_not_held_back() -> None:
         assert kept.feed(delta) == [delta]
 
 
+def test_what_comes_as_one_delta_goes_out_as_one() -> None:
+    kept = filter_of()
+    assert kept.feed("Within 14 days, 3 a week <b>") == ["Within 14 days, 3 a week <b>"]
+
+
 def test_marks_keep_their_places() -> None:
     kept = filter_of()
     out = [*kept.feed("One 4111 1111"), *kept.mark("A"), *kept.feed(" 1111 1111 two"), *kept.mark("B"), *kept.finish()]

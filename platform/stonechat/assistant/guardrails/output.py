@@ -92,7 +92,7 @@ class OutputFilter(Generic[Mark]):
             self._text, self._at = self._text[gone:], 1
             self._marks = [(place - gone, mark) for place, mark in self._marks]
         out, self._out = self._out, []
-        return out
+        return _joined(out) if len(out) > 1 else out
 
     def _scan(self, *, final: bool) -> None:
         while True:
@@ -238,3 +238,20 @@ class OutputFilter(Generic[Mark]):
     def _note(self, rule: str, category: str = "") -> None:
         if rule:
             self._found[rule, category] += 1
+
+
+def _joined(pieces: list[str | Mark]) -> list[str | Mark]:
+    """The same with texts that follow each other made one: what comes in as one delta goes out as one."""
+    joined: list[str | Mark] = []
+    texts: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            texts.append(piece)
+            continue
+        if texts:
+            joined.append("".join(texts))
+            texts = []
+        joined.append(piece)
+    if texts:
+        joined.append("".join(texts))
+    return joined
