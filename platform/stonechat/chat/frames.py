@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-KEEP_STORED_BYTES = 8 << 10
+KEEP_STORED_BYTES = 4 << 10
 """Of the events that are in the database, so many bytes stay here for who reconnects at once."""
 
 

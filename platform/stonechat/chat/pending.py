@@ -29,7 +29,7 @@ from chatkit.widgets import DynamicWidgetRoot
 from stonechat.chat.codec import whole_text
 
 MAX_PARTS = 1000
-MAX_PIECES = 100
+MAX_PIECES = 32
 MAX_TASKS = 1000
 MAX_WIDGET_DEPTH = 100
 
