@@ -21,7 +21,7 @@ const turn = (question: string, reply: string) => [
 
 let storage: Storage;
 let session: { token: () => Promise<string>; renew: () => Promise<string>; user: () => Promise<{ id: string; verified: boolean }>; identify: () => Promise<{ id: string; verified: boolean }> };
-const outside = { changed: vi.fn(), answered: vi.fn(), effect: vi.fn(), lapsed: vi.fn() };
+const outside = { changed: vi.fn(), answered: vi.fn(), effect: vi.fn(), tool: vi.fn(), lapsed: vi.fn() };
 
 function chat(...answers: Parameters<typeof fakeFetch>) {
   const server = fakeFetch(...answers);

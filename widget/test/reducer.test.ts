@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseEvent, parseItem } from "../src/chat/parse.ts";
+import { plainly } from "../src/chat/protocol.ts";
 import { reduce, type Action } from "../src/chat/reducer.ts";
 import { emptyState, type ChatState } from "../src/chat/state.ts";
 
@@ -165,13 +166,13 @@ describe("events of the protocol", () => {
     for (const junk of [null, 1, [], {}, { type: "invented" }, { type: "thread.item.done" }, { type: "thread.item.added", item: { id: 1 } }]) {
       expect(parseEvent(junk)).toBeNull();
     }
-    expect(parseItem(item("t", "client_tool_call"))).toMatchObject({ type: "other", original: "client_tool_call" });
+    expect(parseItem(item("t", "hologram"))).toMatchObject({ type: "other", original: "hologram" });
   });
 });
 
 describe("what the visitor does", () => {
   it("a sent message is there at once, and keeps its place and key when the server answers with an id", () => {
-    const sent = act(emptyState, { type: "sent", key: "local-1", text: "Hi" });
+    const sent = act(emptyState, { type: "sent", key: "local-1", said: plainly("Hi") });
     expect(shown(sent)).toEqual([["local-1", "done", "Hi"]]);
     expect(sent.phase).toBe("sending");
     const known = play([{ type: "thread.item.done", item: user("msg_1", "Hi") }], sent);
@@ -180,7 +181,7 @@ describe("what the visitor does", () => {
 
   it("a message that was not sent says so, and can be sent again", () => {
     const failure = { code: "unreachable", detail: null, status: null, retryAt: null, allowRetry: true };
-    const failed = act(emptyState, { type: "sent", key: "k", text: "Hi" }, { type: "ended", how: "failed", failure });
+    const failed = act(emptyState, { type: "sent", key: "k", said: plainly("Hi") }, { type: "ended", how: "failed", failure });
     expect(failed.entries[0]).toMatchObject({ status: "failed", local: true });
     expect(failed.failure).toEqual(failure);
     const again = act(failed, { type: "resent", key: "k" });

@@ -5,7 +5,7 @@ import { browserWorld, Run, type Outcome, type World } from "../net/run.ts";
 import type { Session } from "../net/session.ts";
 import type { Storage } from "../frame/storage.ts";
 import { isRecord, text as textOf, type Json } from "../shared/guards.ts";
-import { userMessage, type StreamEvent, type StreamingRequest } from "./protocol.ts";
+import { plainly, userMessage, type Said, type StreamEvent, type StreamingRequest, type Submission, type WidgetAction } from "./protocol.ts";
 import { reduce, type Action } from "./reducer.ts";
 import { emptyState, type ChatState, type Entry, type Failure } from "./state.ts";
 
@@ -14,6 +14,8 @@ export interface Outside {
   /** An answer came to its end. */
   answered(): void;
   effect(name: string, data: Json): void;
+  /** Runs a client tool in the page. Raises, with words for the model, when it cannot; must come to an end. */
+  tool(name: string, args: Json): Promise<unknown>;
   /** Only a new frame document can go on. `unsent` is what the visitor wanted to say. */
   lapsed(unsent: string | null): void;
 }
@@ -32,6 +34,10 @@ export class Chat {
   #sent = 0;
   #heard = false;
   #started: Promise<void> | null = null;
+  /** What was asked and not taken, other than a message: to be asked again. */
+  #repeat: (() => Promise<void>) | null = null;
+  #called = new Set<string>();
+  #calls = 0;
 
   constructor(
     private readonly session: Session,
@@ -73,7 +79,11 @@ export class Chat {
     }
     if (kept.thread) await this.#load(kept.thread);
     const { run: unfinished } = kept;
-    if (unfinished) void this.#follow((run) => run.follow(unfinished)).catch((error: unknown) => this.#fail("ended", error, null));
+    if (unfinished) {
+      void this.#follow((run) => run.follow(unfinished))
+        .then(() => this.#askPage())
+        .catch((error: unknown) => this.#fail("ended", error, null));
+    } else void this.#askPage();
   }
 
   async #load(thread: string): Promise<void> {
@@ -96,11 +106,14 @@ export class Chat {
     }
   }
 
-  async send(text: string): Promise<void> {
-    const said = text.trim();
-    if (!said || this.busy || this.state.history.phase === "loading") return;
+  async send(what: string | Said): Promise<void> {
+    const given = typeof what === "string" ? plainly(what) : what;
+    const said: Said = { ...given, text: given.text.trim() };
+    if (!(said.text || said.attachments.length) || this.busy || this.state.history.phase === "loading") return;
     const key = `local-${++this.#sent}`;
-    this.#dispatch({ type: "sent", key, text: said });
+    this.#repeat = null;
+    this.#calls = 0;
+    this.#dispatch({ type: "sent", key, said });
     await this.start();
     const { failure, history } = this.state;
     if (history.phase === "failed" && failure) this.#dispatch({ type: "ended", how: "failed", failure });
@@ -114,6 +127,7 @@ export class Chat {
       if (this.state.thread) return this.loadEarlier();
       return this.start();
     }
+    if (this.#repeat) return this.#repeat();
     const last = this.state.entries.findLast(({ item }) => item.type === "user_message");
     if (!last) return;
     if (last.local) {
@@ -126,6 +140,7 @@ export class Chat {
   }
 
   stop(): void {
+    if (!this.#run && this.state.phase === "sending") return this.#dispatch({ type: "ended", how: "stopped" }); // the page is being asked
     if (!this.#run || this.#run.stopping || !this.busy) return;
     this.#dispatch({ type: "phase", phase: "stopping" });
     this.#run.stop();
@@ -154,23 +169,24 @@ export class Chat {
 
   // ── one exchange ──
 
-  async #say(text: string): Promise<void> {
+  async #say(said: Said): Promise<void> {
     const { thread } = this.state;
-    const input = userMessage(text);
+    const input = userMessage(said);
     const request: StreamingRequest = thread
       ? { type: "threads.add_user_message", params: { thread_id: thread.id, input } }
       : { type: "threads.create", params: { input } };
     try {
       await this.#follow((run) => run.ask(request));
+      await this.#askPage();
     } catch (error) {
       if (thread && error instanceof Problem && error.status === 404) {
         // The conversation was deleted in the meantime: the message opens a new one.
         this.#dispatch({ type: "cleared" });
         this.#keep({ thread: null, run: null });
-        this.#dispatch({ type: "sent", key: `local-${++this.#sent}`, text });
-        return this.#say(text);
+        this.#dispatch({ type: "sent", key: `local-${++this.#sent}`, said });
+        return this.#say(said);
       }
-      this.#fail("ended", error, text);
+      this.#fail("ended", error, said.text);
     }
   }
 
@@ -182,8 +198,101 @@ export class Chat {
       await this.#follow((run) =>
         run.ask({ type: "threads.retry_after_item", params: { thread_id: thread.id, item_id: itemId } }),
       );
+      await this.#askPage();
     } catch (error) {
       this.#fail("ended", error, null);
+    }
+  }
+
+  // ── forms, widgets and the page's own tools ──
+
+  /** Raises Problem, Unreachable or SessionLapsed when the answer was not taken: the form says so. */
+  answerForm(itemId: string, input: Submission): Promise<void> {
+    return this.#act((thread_id) => ({ type: "threads.add_structured_input", params: { thread_id, item_id: itemId, input } }));
+  }
+
+  /** What was pressed in a widget; raises as above. `streaming` is what the action itself asks for. */
+  async act(itemId: string, action: WidgetAction, streaming: boolean): Promise<void> {
+    if (streaming) {
+      return this.#act((thread_id) => ({ type: "threads.custom_action", params: { thread_id, item_id: itemId, action } }));
+    }
+    const thread = this.#free();
+    this.#begin();
+    try {
+      const item = await this.api.act({ thread_id: thread, item_id: itemId, action });
+      if (item && this.state.thread?.id === thread) this.#dispatch({ type: "stream", event: { type: "thread.item.replaced", item } });
+    } finally {
+      if (!this.#run) this.#dispatch({ type: "ended", how: "done" });
+    }
+  }
+
+  async #act(request: (thread: string) => StreamingRequest): Promise<void> {
+    const thread = this.#free();
+    this.#begin();
+    this.#calls = 0;
+    try {
+      await this.#follow((run) => run.ask(request(thread)));
+    } catch (error) {
+      if (error instanceof SessionLapsed) this.outside.lapsed(null);
+      this.#dispatch({ type: "ended", how: "done" });
+      throw error;
+    }
+    await this.#askPage();
+  }
+
+  #begin(): void {
+    this.#repeat = null;
+    this.#dispatch({ type: "began" });
+  }
+
+  #free(): string {
+    const { thread } = this.state;
+    if (!thread || this.busy) throw new Problem(409, "thread_busy", null, null);
+    return thread.id;
+  }
+
+  /** The last call that waits for the page, if there is one: run, and its output handed to the assistant. */
+  async #askPage(): Promise<void> {
+    const { thread, failure } = this.state;
+    const item = this.state.entries.findLast((entry) => entry.item.type === "client_tool_call" && entry.item.status === "pending")?.item;
+    if (item?.type !== "client_tool_call" || !thread || failure || this.busy || this.#called.has(item.id)) return;
+    const begun = this.#claimed();
+    const isBegun = begun?.call === item.id;
+    if (isBegun && Date.now() - begun.at < CLAIM) return; // another tab is at it
+    this.#called.add(item.id);
+    this.storage.set("tool", JSON.stringify({ call: item.id, at: Date.now() }));
+    this.#begin();
+    let result: unknown;
+    try {
+      if (isBegun) throw new Error("The page was left before the tool had answered; whether it was carried out is not known.");
+      if (++this.#calls > MAX_CALLS) throw new Error("Too many calls in one answer.");
+      result = (await this.outside.tool(item.name, item.arguments)) ?? null;
+      if (JSON.stringify(result).length > MAX_OUTPUT) throw new Error("What the page answered is too long.");
+    } catch (error) {
+      result = { error: error instanceof Error ? error.message : String(error) };
+    }
+    // Stopped, or another conversation: whatever is written next withdraws the call.
+    if (this.state.thread?.id !== thread.id || this.state.phase !== "sending") return;
+    this.#dispatch({ type: "called", itemId: item.id });
+    const hand = async (): Promise<void> => {
+      this.#begin();
+      try {
+        await this.#follow((run) => run.ask({ type: "threads.add_client_tool_output", params: { thread_id: thread.id, result } }));
+      } catch (error) {
+        this.#repeat = hand;
+        return this.#fail("ended", error, null);
+      }
+      await this.#askPage();
+    };
+    await hand();
+  }
+
+  #claimed(): { readonly call: string | null; readonly at: number } | null {
+    try {
+      const kept: unknown = JSON.parse(this.storage.get("tool") ?? "null");
+      return isRecord(kept) ? { call: textOf(kept.call), at: Number(kept.at) || 0 } : null;
+    } catch {
+      return null;
     }
   }
 
@@ -195,7 +304,7 @@ export class Chat {
       const newest = page.data.find(({ type }) => type === "user_message");
       const known = this.state.entries.some(({ item }) => item.id === newest?.id);
       if (!newest || known || newest.type !== "user_message") return false;
-      if (newest.content.map(({ text }) => text).join("") !== saidIn(entry)) return false;
+      if (newest.content.map(({ text }) => text).join("") !== saidIn(entry).text) return false;
       this.#dispatch({ type: "ended", how: "done" });
       this.#dispatch({ type: "history.loaded", thread: null, page });
       if (page.data[0] === newest) await this.#again(newest.id);
@@ -230,7 +339,9 @@ export class Chat {
         how: lost ? "failed" : run.stopping ? "stopped" : "done",
         ...(lost && { failure: ours("connection_lost", this.state.thread !== null) }),
       });
-      if (!lost && !run.stopping) this.outside.answered();
+      if (!lost && !run.stopping && !this.state.entries.some(({ item }) => item.type === "client_tool_call" && item.status === "pending")) {
+        this.outside.answered();
+      }
     } finally {
       if (this.#run === run) this.#run = null;
     }
@@ -240,7 +351,8 @@ export class Chat {
     if (event.type === "client_effect") this.outside.effect(event.name, event.data);
     if (event.type === "error") this.#heard = true;
     const isStored = event.type === "thread.item.done" || event.type === "thread.item.replaced";
-    if (isStored && !PRELUDE.has(event.item.type)) this.#heard = true;
+    const isPrelude = isStored && (PRELUDE.has(event.item.type) || (event.item.type === "structured_input" && event.item.status !== "pending"));
+    if (isStored && !isPrelude) this.#heard = true;
     this.#dispatch({ type: "stream", event });
     if (event.type === "thread.created") this.#keep({ thread: event.thread.id });
   }
@@ -282,13 +394,23 @@ export class Chat {
   }
 }
 
-const saidIn = ({ item }: Entry): string =>
-  item.type === "user_message" ? item.content.map(({ text }) => text).join("") : "";
+function saidIn({ item }: Entry): Said {
+  if (item.type !== "user_message") return plainly("");
+  const { content, attachments, quoted_text: quote, tool, model } = item;
+  return { text: content.map(({ text }) => text).join(""), attachments, quote, tool, model };
+}
 
 const ours = (code: string, allowRetry = true): Failure => ({ code, detail: null, status: null, retryAt: null, allowRetry });
 
 /** Items that come before an answer, and are none. */
 const PRELUDE = new Set(["user_message", "workflow", "task"]);
+
+/** Of client tools, in a row: a model that goes on for ever is stopped. */
+const MAX_CALLS = 10;
+/** Characters of JSON; the server takes some more. */
+const MAX_OUTPUT = 60_000;
+/** Milliseconds in which a call that another tab began is left to it. */
+const CLAIM = 60_000;
 
 /** Refusals that asking again will not change. */
 const FINAL = new Set([400, 403, 404, 413, 415, 422]);

@@ -3,9 +3,11 @@ import { isRecord, isString, list, records, text, type Json } from "../shared/gu
 import type {
   Annotation,
   AssistantContent,
+  Attachment,
   ItemUpdate,
   NoticeLevel,
   Page,
+  Question,
   Source,
   StreamEvent,
   Task,
@@ -50,6 +52,7 @@ function parseTask(value: unknown): Task | null {
   return {
     type: oneOf(value.type, ["custom", "web_search", "thought", "file", "image"], "custom"),
     status_indicator: oneOf(value.status_indicator, ["none", "loading", "complete"], "none"),
+    icon: text(value.icon),
     title: text(value.title) ?? text(value.title_query),
     content: text(value.content),
     queries: list(value.queries).filter(isString),
@@ -63,7 +66,7 @@ function parseWorkflow(value: Json): Workflow {
     type: oneOf(value.type, ["custom", "reasoning"], "custom"),
     tasks: list(value.tasks).map(parseTask).filter(present),
     summary: isString(summary.title)
-      ? { title: summary.title }
+      ? { title: summary.title, icon: text(summary.icon) }
       : typeof summary.duration === "number"
         ? { duration: summary.duration }
         : null,
@@ -73,19 +76,52 @@ function parseWorkflow(value: Json): Workflow {
 
 const imageUrl = (value: unknown): string | null => (isRecord(value) ? text(value.url) : null);
 
+const progress = (value: unknown): number | null =>
+  typeof value === "number" && value >= 0 ? Math.min(value, 1) : null;
+
+export function parseAttachment(value: unknown): Attachment | null {
+  if (!isRecord(value) || !isString(value.id)) return null;
+  return {
+    id: value.id,
+    type: oneOf(value.type, ["image", "file"], "file"),
+    name: text(value.name) || value.id,
+    mime_type: text(value.mime_type) ?? "",
+    preview_url: text(value.preview_url),
+  };
+}
+
+function parseQuestion(value: unknown): Question | null {
+  if (!isRecord(value) || !isString(value.id) || !isString(value.question)) return null;
+  const answer = isRecord(value.answer) ? value.answer : null;
+  const options = records(value.options).flatMap((option) => (isString(option.value) ? [option.value] : []));
+  return {
+    id: value.id,
+    question: value.question,
+    description: text(value.description),
+    options: value.type === "multiple_choice" ? options : null,
+    multiple: value.multiple === true,
+    answer: answer && { values: list(answer.values).filter(isString), skipped: answer.skipped === true },
+  };
+}
+
 export function parseItem(value: unknown): ThreadItem | null {
   if (!isRecord(value) || !isString(value.id) || !isString(value.type)) return null;
   const base = { id: value.id, thread_id: text(value.thread_id) ?? "" };
   switch (value.type) {
-    case "user_message":
+    case "user_message": {
+      const options = isRecord(value.inference_options) ? value.inference_options : {};
       return {
         ...base,
         type: "user_message",
         content: records(value.content).flatMap(({ type, text: said }) =>
           isString(said) ? [{ type: oneOf(type, ["input_text", "input_tag"], "input_text"), text: said }] : [],
         ),
+        attachments: list(value.attachments).map(parseAttachment).filter(present),
         quoted_text: text(value.quoted_text),
+        tool: isRecord(options.tool_choice) ? text(options.tool_choice.id) : null,
+        model: text(options.model),
       };
+    }
     case "assistant_message":
       return { ...base, type: "assistant_message", content: list(value.content).map(parseContent).filter(present) };
     case "workflow":
@@ -95,9 +131,26 @@ export function parseItem(value: unknown): ThreadItem | null {
       return task && { ...base, type: "task", task };
     }
     case "widget":
-      return { ...base, type: "widget", copy_text: text(value.copy_text) };
+      return { ...base, type: "widget", widget: isRecord(value.widget) ? value.widget : {}, copy_text: text(value.copy_text) };
     case "generated_image":
-      return { ...base, type: "generated_image", url: imageUrl(value.image) };
+      return { ...base, type: "generated_image", url: imageUrl(value.image), progress: null };
+    case "client_tool_call":
+      return {
+        ...base,
+        type: "client_tool_call",
+        status: oneOf(value.status, ["pending", "completed"], "completed"),
+        name: text(value.name) ?? "",
+        arguments: isRecord(value.arguments) ? value.arguments : {},
+      };
+    case "structured_input":
+      return {
+        ...base,
+        type: "structured_input",
+        status: oneOf(value.status, ["pending", "answered", "skipped"], "pending"),
+        inputs: list(value.inputs).map(parseQuestion).filter(present),
+      };
+    case "end_of_turn":
+      return { ...base, type: "end_of_turn" };
     default:
       return { ...base, type: "other", original: value.type };
   }
@@ -127,9 +180,17 @@ function parseUpdate(value: Json): ItemUpdate | null {
       const task = parseTask(value.task);
       return task && task_index !== null ? { type, task_index, task } : null;
     }
-    case "generated_image.updated": {
-      const url = imageUrl(value.image);
-      return url === null ? null : { type, url };
+    case "generated_image.updated":
+      return { type, url: imageUrl(value.image), progress: progress(value.progress) };
+    case "widget.streaming_text.value_delta": {
+      const { component_id, delta } = value;
+      return isString(component_id) && isString(delta) ? { type, component_id, delta, done: value.done === true } : null;
+    }
+    case "widget.root.updated":
+      return isRecord(value.widget) ? { type, widget: value.widget } : null;
+    case "widget.component.updated": {
+      const { component_id, component } = value;
+      return isString(component_id) && isRecord(component) ? { type, component_id, component } : null;
     }
     default:
       return isString(type) ? { type: "other", original: type } : null;

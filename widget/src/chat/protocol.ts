@@ -30,10 +30,22 @@ export interface UserMessageContent {
   readonly text: string;
 }
 
+export interface Attachment {
+  readonly id: string;
+  readonly type: "image" | "file";
+  readonly name: string;
+  readonly mime_type: string;
+  readonly preview_url: string | null;
+}
+
 export interface UserMessageItem extends ItemBase {
   readonly type: "user_message";
   readonly content: readonly UserMessageContent[];
+  readonly attachments: readonly Attachment[];
   readonly quoted_text: string | null;
+  /** What was chosen in the composer. */
+  readonly tool: string | null;
+  readonly model: string | null;
 }
 
 interface SourceBase {
@@ -75,6 +87,7 @@ export interface AssistantMessageItem extends ItemBase {
 export interface Task {
   readonly type: "custom" | "web_search" | "thought" | "file" | "image";
   readonly status_indicator: "none" | "loading" | "complete";
+  readonly icon: string | null;
   readonly title: string | null;
   readonly content: string | null;
   readonly queries: readonly string[];
@@ -85,7 +98,7 @@ export interface Workflow {
   readonly type: "custom" | "reasoning";
   readonly tasks: readonly Task[];
   /** A title, or how long it took in seconds. */
-  readonly summary: { readonly title: string } | { readonly duration: number } | null;
+  readonly summary: { readonly title: string; readonly icon: string | null } | { readonly duration: number } | null;
   readonly expanded: boolean;
 }
 
@@ -99,13 +112,41 @@ export interface TaskItem extends ItemBase {
 }
 export interface WidgetItem extends ItemBase {
   readonly type: "widget";
+  /** The root component as it came: a tenant's or a model's, so nothing about it is certain. */
+  readonly widget: Json;
   readonly copy_text: string | null;
 }
 export interface GeneratedImageItem extends ItemBase {
   readonly type: "generated_image";
   readonly url: string | null;
+  /** 0 to 1 while it is drawn, if the server says. */
+  readonly progress: number | null;
 }
-/** Items that this build does not draw: client tool calls, structured input, markers, and types yet to be invented. */
+export interface ClientToolCallItem extends ItemBase {
+  readonly type: "client_tool_call";
+  readonly status: "pending" | "completed";
+  readonly name: string;
+  readonly arguments: Json;
+}
+
+export interface Question {
+  readonly id: string;
+  readonly question: string;
+  readonly description: string | null;
+  /** Null for free text. */
+  readonly options: readonly string[] | null;
+  readonly multiple: boolean;
+  readonly answer: { readonly values: readonly string[]; readonly skipped: boolean } | null;
+}
+export interface StructuredInputItem extends ItemBase {
+  readonly type: "structured_input";
+  readonly status: "pending" | "answered" | "skipped";
+  readonly inputs: readonly Question[];
+}
+export interface EndOfTurnItem extends ItemBase {
+  readonly type: "end_of_turn";
+}
+/** Types yet to be invented. */
 export interface OtherItem extends ItemBase {
   readonly type: "other";
   readonly original: string;
@@ -118,6 +159,9 @@ export type ThreadItem =
   | TaskItem
   | WidgetItem
   | GeneratedImageItem
+  | ClientToolCallItem
+  | StructuredInputItem
+  | EndOfTurnItem
   | OtherItem;
 
 // ── updates and events ──
@@ -134,8 +178,11 @@ export type ItemUpdate =
   | { readonly type: "assistant_message.content_part.done"; readonly content_index: number; readonly content: AssistantContent }
   | { readonly type: "workflow.task.added"; readonly task_index: number; readonly task: Task }
   | { readonly type: "workflow.task.updated"; readonly task_index: number; readonly task: Task }
-  | { readonly type: "generated_image.updated"; readonly url: string }
-  /** `widget.*`, and updates yet to be invented. */
+  | { readonly type: "generated_image.updated"; readonly url: string | null; readonly progress: number | null }
+  | { readonly type: "widget.streaming_text.value_delta"; readonly component_id: string; readonly delta: string; readonly done: boolean }
+  | { readonly type: "widget.root.updated"; readonly widget: Json }
+  | { readonly type: "widget.component.updated"; readonly component_id: string; readonly component: Json }
+  /** Updates yet to be invented. */
   | { readonly type: "other"; readonly original: string };
 
 export type NoticeLevel = "info" | "warning" | "danger";
@@ -156,19 +203,55 @@ export type StreamEvent =
 
 // ── requests ──
 
+/** What the composer hands over. */
+export interface Said {
+  readonly text: string;
+  readonly attachments: readonly Attachment[];
+  readonly quote: string | null;
+  readonly tool: string | null;
+  readonly model: string | null;
+}
+
 export interface UserMessageInput {
   readonly content: readonly { readonly type: "input_text"; readonly text: string }[];
   readonly attachments: readonly string[];
   readonly quoted_text: string | null;
-  readonly inference_options: Json;
+  readonly inference_options: { readonly tool_choice?: { readonly id: string }; readonly model?: string };
+}
+
+export interface Submission {
+  readonly status: "answered" | "skipped";
+  readonly answers: Readonly<Record<string, { readonly values: readonly string[]; readonly skipped: boolean }>>;
+}
+
+/** What was pressed in a widget: the action as it stands there, with what was entered laid over its payload. */
+export interface WidgetAction {
+  readonly type: string;
+  readonly payload: unknown;
+}
+
+interface ActionParams {
+  readonly thread_id: string;
+  readonly item_id: string;
+  readonly action: WidgetAction;
 }
 
 export type StreamingRequest =
   | { readonly type: "threads.create"; readonly params: { readonly input: UserMessageInput } }
   | { readonly type: "threads.add_user_message"; readonly params: { readonly thread_id: string; readonly input: UserMessageInput } }
-  | { readonly type: "threads.retry_after_item"; readonly params: { readonly thread_id: string; readonly item_id: string } };
+  | { readonly type: "threads.retry_after_item"; readonly params: { readonly thread_id: string; readonly item_id: string } }
+  | { readonly type: "threads.add_client_tool_output"; readonly params: { readonly thread_id: string; readonly result: unknown } }
+  | {
+      readonly type: "threads.add_structured_input";
+      readonly params: { readonly thread_id: string; readonly item_id: string; readonly input: Submission };
+    }
+  | { readonly type: "threads.custom_action"; readonly params: ActionParams };
 
 export type PlainRequest =
+  | { readonly type: "threads.sync_custom_action"; readonly params: ActionParams }
+  | { readonly type: "attachments.create"; readonly params: { readonly name: string; readonly size: number; readonly mime_type: string } }
+  | { readonly type: "attachments.delete"; readonly params: { readonly attachment_id: string } }
+  | { readonly type: "input.transcribe"; readonly params: { readonly audio_base64: string; readonly mime_type: string } }
   | { readonly type: "threads.get_by_id"; readonly params: { readonly thread_id: string } }
   | {
       readonly type: "threads.list";
@@ -184,9 +267,11 @@ export type PlainRequest =
       };
     };
 
-export const userMessage = (text: string): UserMessageInput => ({
-  content: [{ type: "input_text", text }],
-  attachments: [],
-  quoted_text: null,
-  inference_options: {},
+export const plainly = (text: string): Said => ({ text, attachments: [], quote: null, tool: null, model: null });
+
+export const userMessage = ({ text, attachments, quote, tool, model }: Said): UserMessageInput => ({
+  content: text ? [{ type: "input_text", text }] : [],
+  attachments: attachments.map(({ id }) => id),
+  quoted_text: quote,
+  inference_options: { ...(tool && { tool_choice: { id: tool } }), ...(model && { model }) },
 });

@@ -1,10 +1,16 @@
 /** The conversation as a pure function: (state, action) -> state. */
-import type { AssistantContent, ItemUpdate, Page, StreamEvent, Thread, ThreadItem } from "./protocol.ts";
+import type { AssistantContent, ItemUpdate, Page, Said, StreamEvent, Thread, ThreadItem } from "./protocol.ts";
+import { withComponent } from "./widget.ts";
+import { text } from "../shared/guards.ts";
 import { emptyState, type ChatState, type Entry, type Failure, type ItemStatus, type Phase } from "./state.ts";
 
 export type Action =
   | { readonly type: "stream"; readonly event: StreamEvent }
-  | { readonly type: "sent"; readonly key: string; readonly text: string }
+  | { readonly type: "sent"; readonly key: string; readonly said: Said }
+  /** Something else was asked: a form answered, a button pressed, the page's answer handed in. */
+  | { readonly type: "began" }
+  /** The page has answered this call. */
+  | { readonly type: "called"; readonly itemId: string }
   | { readonly type: "resent"; readonly key: string }
   /** The answer after this item is asked for again: what followed it is gone. */
   | { readonly type: "retried"; readonly itemId: string }
@@ -36,11 +42,25 @@ export function reduce(state: ChatState, action: Action): ChatState {
               id: action.key,
               thread_id: state.thread?.id ?? "",
               type: "user_message",
-              content: [{ type: "input_text", text: action.text }],
-              quoted_text: null,
+              content: [{ type: "input_text", text: action.said.text }],
+              attachments: action.said.attachments,
+              quoted_text: action.said.quote,
+              tool: action.said.tool,
+              model: action.said.model,
             },
           },
         ],
+      };
+    case "began":
+      return begun(state);
+    case "called":
+      return {
+        ...state,
+        entries: state.entries.map((entry) =>
+          entry.item.id === action.itemId && entry.item.type === "client_tool_call"
+            ? { ...entry, item: { ...entry.item, status: "completed" } }
+            : entry,
+        ),
       };
     case "resent":
       return {
@@ -94,7 +114,7 @@ export function reduceEvent(state: ChatState, event: StreamEvent): ChatState {
     case "thread.item.updated":
       return updated(state, event.item_id, event.update);
     case "thread.item.done": {
-      const next = put(state, event.item, state.phase === "stopping" && speaks(event.item) ? "stopped" : "done");
+      const next = put(state, event.item, state.phase === "stopping" && event.item.type === "assistant_message" ? "stopped" : "done");
       return speaks(event.item) ? { ...next, progress: null } : next;
     }
     case "thread.item.replaced":
@@ -131,7 +151,7 @@ export function reduceEvent(state: ChatState, event: StreamEvent): ChatState {
   }
 }
 
-const speaks = (item: ThreadItem): boolean => item.type === "assistant_message";
+const speaks = ({ type }: ThreadItem): boolean => type === "assistant_message" || type === "widget" || type === "structured_input";
 
 const find = (state: ChatState, id: string): Entry | undefined => state.entries.find(({ item }) => item.id === id);
 
@@ -190,7 +210,21 @@ function updateItem(item: ThreadItem, update: ItemUpdate): ThreadItem {
       return { ...item, workflow: { ...item.workflow, tasks } };
     }
     case "generated_image.updated":
-      return item.type === "generated_image" ? { ...item, url: update.url } : item;
+      return item.type === "generated_image" ? { ...item, url: update.url ?? item.url, progress: update.progress } : item;
+    case "widget.root.updated":
+      return item.type === "widget" ? { ...item, widget: update.widget } : item;
+    case "widget.component.updated":
+      return item.type === "widget" ? { ...item, widget: withComponent(item.widget, update.component_id, () => update.component) } : item;
+    case "widget.streaming_text.value_delta":
+      if (item.type !== "widget") return item;
+      return {
+        ...item,
+        widget: withComponent(item.widget, update.component_id, (component) => ({
+          ...component,
+          value: (text(component.value) ?? "") + update.delta,
+          streaming: !update.done,
+        })),
+      };
     case "other":
       return item;
     default:

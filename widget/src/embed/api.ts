@@ -5,6 +5,8 @@ import { createWidget } from "./widget.ts";
 /** An array, or the `arguments` of the stub that a customer pasted. */
 type Call = Iterable<unknown>;
 type Verb = (first?: unknown, second?: unknown) => void;
+/** What the last handler answers: of `tool`, the output. */
+type Happened = Event & { detail?: unknown; answer?: Promise<unknown> };
 
 export interface Api {
   (...call: unknown[]): void;
@@ -23,7 +25,9 @@ export function start(options: Options, early: Call[], create = createWidget): A
 
   const emit = (event: string, detail?: unknown) => {
     ready ||= event === "ready";
-    events.dispatchEvent(new CustomEvent(event, { detail }));
+    const happened: Happened = new CustomEvent(event, { detail });
+    events.dispatchEvent(happened);
+    return happened.answer;
   };
   const run = (call: Call) => {
     const [verb, first, second] = call;
@@ -38,8 +42,11 @@ export function start(options: Options, early: Call[], create = createWidget): A
     verbs = {
       ...widget,
       on(event, handler) {
-        const call = handler as (detail?: unknown) => void;
-        events.addEventListener(event as string, (happened) => call((happened as CustomEvent).detail));
+        const call = handler as (detail?: unknown) => unknown;
+        events.addEventListener(event as string, (happened: Happened) => {
+          const { detail } = happened;
+          happened.answer = new Promise((answer) => answer(call(detail)));
+        });
         if (ready && event === "ready") call();
       },
       shutdown() {

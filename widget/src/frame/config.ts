@@ -1,5 +1,6 @@
 /** What the platform wrote into the document: whose chat this is and how it looks. */
 import { isColour } from "../shared/colour.ts";
+import type { Offer, Offers } from "../items/kit.ts";
 import { isRecord, isString, list, records, text, type Json } from "../shared/guards.ts";
 
 export interface Theme {
@@ -9,18 +10,22 @@ export interface Theme {
   readonly density: "compact" | "normal" | "spacious";
 }
 
-export interface Agent {
+export interface Agent extends Offers {
   readonly name: string;
   readonly greeting: string;
   readonly prompts: readonly { readonly label: string; readonly prompt: string }[];
   readonly disclaimer: string | null;
   readonly placeholder: string | null;
   readonly launcher: { readonly label: string; readonly position: "left" | "right" };
+  /** Hosts, besides the platform's, from which a widget's pictures may come: `img.example.com` or `*.example.com`. */
+  readonly imageHosts: readonly string[];
 }
 
 export interface Config {
   readonly domainKey: string;
   readonly ticket: string;
+  /** Where the second script is. */
+  readonly extras: string;
   /** Origins that may hold this frame; `https://*.example.com` means every host below. */
   readonly parents: readonly string[];
   readonly agent: Agent | null;
@@ -43,7 +48,11 @@ export function parseTheme(value: unknown): Theme {
   };
 }
 
+const offers = (value: unknown): Offer[] =>
+  records(value).flatMap(({ id, label }) => (isString(id) && id ? [{ id, label: text(label) || id }] : []));
+
 function parseAgent(value: Json): Agent {
+  const { attachments: files } = value;
   const launcher = isRecord(value.launcher) ? value.launcher : {};
   return {
     name: text(value.name) || "Assistant",
@@ -57,6 +66,19 @@ function parseAgent(value: Json): Agent {
       label: (text(launcher.label) ?? "").slice(0, 80),
       position: oneOf(launcher.position, ["right", "left"], "right"),
     },
+    attachments:
+      isRecord(files) && files.enabled === true
+        ? {
+            images: files.images === true,
+            documents: files.documents === true,
+            maxBytes: Number(files.max_bytes) || 0,
+            maxFiles: Number(files.max_files) || 0,
+          }
+        : null,
+    dictation: value.dictation === true,
+    tools: offers(value.tools),
+    models: offers(value.models),
+    imageHosts: list(value.image_hosts).filter(isString),
   };
 }
 
@@ -67,6 +89,7 @@ export function parseConfig(value: unknown): Config {
   return {
     domainKey: text(config.domain_key) ?? "",
     ticket: text(config.ticket) ?? "",
+    extras: text(config.extras) ?? "",
     parents: list(config.parents).filter(isString),
     agent: agent && parseAgent(agent),
     theme: parseTheme(agent?.theme),

@@ -1,5 +1,7 @@
 /** The frame's beginning: reads its document's configuration, waits for the page that holds it, and starts the chat. */
-import { Chat } from "../chat/controller.ts";
+import { Chat, failureOf } from "../chat/controller.ts";
+import { extrasFrom } from "../items/extras.ts";
+import type { Deeds } from "../items/kit.ts";
 import { httpApi } from "../net/api.ts";
 import { Session } from "../net/session.ts";
 import { pickLocale } from "../locale/index.ts";
@@ -10,15 +12,15 @@ import { safeStorage } from "./storage.ts";
 import css from "./styles/frame.css";
 import { applyTheme } from "./theme.ts";
 import { createApp } from "./view/app.ts";
+import { sheetOf } from "./view/dom.ts";
+import { sentence } from "./view/failure.ts";
 
 const RENEW_CHECK = 30_000;
 const RENEW_BEFORE = 90_000;
 /** In the address, so that it outlives a reload even where storage is blocked. */
 const RELOADED = "#reloaded";
 
-const sheet = new CSSStyleSheet();
-sheet.replaceSync(css);
-document.adoptedStyleSheets = [sheet];
+document.adoptedStyleSheets = [sheetOf(css)];
 
 const config = readConfig(document);
 const root = document.documentElement;
@@ -34,13 +36,18 @@ function run(parent: Parent | null): void {
   let visible = !isPanel;
   let unread = 0;
 
-  const chat = new Chat(session, httpApi(session), storage, {
+  const api = httpApi(session);
+  const chat = new Chat(session, api, storage, {
     changed: (state) => app.render(state),
     answered() {
       parent?.post({ type: "message" });
       if (!visible) parent?.post({ type: "unread", count: ++unread });
     },
     effect: (name, data) => parent?.post({ type: "effect", detail: { name, data: structuredClone(data) } }),
+    tool: async (name, args) => {
+      if (!parent) throw new Error("There is no page around this chat to ask.");
+      return parent.tool(name, args);
+    },
     lapsed(unsent) {
       if (location.hash === RELOADED) return; // once; the failure is on the screen
       if (unsent) {
@@ -51,10 +58,19 @@ function run(parent: Parent | null): void {
       location.reload();
     },
   });
+  const deeds: Deeds = {
+    act: (itemId, action, streaming) => chat.act(itemId, action, streaming),
+    tellPage: (item, { type: name, payload }) => parent?.post({ type: "action", detail: { name, payload, item } }),
+    answerForm: (itemId, submission) => chat.answerForm(itemId, submission),
+    announce: (file) => api.announce(file),
+    discard: (attachment) => api.discard(attachment),
+    transcribe: (audio, mimeType) => api.transcribe(audio, mimeType),
+    sentence: (error) => sentence(failureOf(error), locale),
+  };
   const app = createApp(
-    { config, locale, closable: isPanel },
+    { config, locale, closable: isPanel, deeds, extras: extrasFrom(config.extras) },
     {
-      send: (text) => void chat.send(text),
+      send: (said) => void chat.send(said),
       stop: () => chat.stop(),
       retry: () => void chat.retry(),
       earlier: () => void chat.loadEarlier(),

@@ -1,11 +1,17 @@
 /** The page that holds the frame. It is believed once, by source and exact origin, and then only over its port. */
+import type { Json } from "../shared/guards.ts";
 import { parseHello, parseToFrame, type Hello, type ToFrame, type ToHost } from "../shared/messages.ts";
 
 export interface Parent {
   readonly hello: Hello;
   post(message: ToHost): void;
-  listen(onMessage: (message: ToFrame) => void): void;
+  listen(onMessage: (message: Exclude<ToFrame, { type: "tool" }>) => void): void;
+  /** Runs a tool in the page. Raises when it has none of that name, or none at all, when it throws, or takes too long. */
+  tool(name: string, args: Json): Promise<unknown>;
 }
+
+/** Milliseconds in which a page's tool must answer: it may ask its visitor. */
+const TOOL_TIME = 120_000;
 
 /** `https://*.example.com` covers every host below example.com, not example.com itself. Scheme and port must match. */
 export function originMatches(origin: string, pattern: string): boolean {
@@ -26,13 +32,32 @@ export function awaitParent(window: Window, parents: readonly string[]): Promise
       const hello = parseHello(data);
       if (!hello || !port) return;
       window.removeEventListener("message", onMessage);
+      const waiting = new Map<number, (answer: Extract<ToFrame, { type: "tool" }>) => void>();
+      let calls = 0;
       resolve({
         hello,
+        tool: (name, args) =>
+          new Promise((done, failed) => {
+            const id = ++calls;
+            const timer = setTimeout(() => failed(new Error("The page did not answer in time.")), TOOL_TIME);
+            waiting.set(id, ({ result, error }) => {
+              clearTimeout(timer);
+              try {
+                if (error === null) done(result === null ? null : JSON.parse(result));
+                else failed(new Error(error));
+              } catch {
+                failed(new Error("The page's answer cannot be read."));
+              }
+            });
+            port.postMessage({ type: "tool", id, detail: { name, arguments: args } } satisfies ToHost);
+          }),
         post: (message) => port.postMessage(message),
         listen(heard) {
           port.onmessage = (event: MessageEvent<unknown>) => {
             const message = parseToFrame(event.data);
-            if (message) heard(message);
+            if (message?.type !== "tool") return message && heard(message);
+            waiting.get(message.id)?.(message);
+            waiting.delete(message.id);
           };
         },
       });

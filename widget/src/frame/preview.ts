@@ -4,6 +4,8 @@
  */
 import { parseItem } from "../chat/parse.ts";
 import { emptyState, type ChatState, type Entry } from "../chat/state.ts";
+import { extrasFrom } from "../items/extras.ts";
+import type { Deeds } from "../items/kit.ts";
 import { pickLocale } from "../locale/index.ts";
 import { contrast, inkOn } from "../shared/colour.ts";
 import { isRecord } from "../shared/guards.ts";
@@ -17,6 +19,17 @@ export const DRAWN = "stonechat:drawn";
 const QUESTION = "When will my order arrive?";
 const ANSWER =
   "This is how an answer looks: orders leave **within one working day**, and most parcels arrive two days later.";
+
+/** Nothing can be done in a preview. */
+const idle: Deeds = {
+  act: async () => undefined,
+  tellPage: () => undefined,
+  answerForm: async () => undefined,
+  announce: () => Promise.reject(new Error()),
+  discard: async () => undefined,
+  transcribe: async () => "",
+  sentence: () => "",
+};
 
 const unchanging: MediaQueryList = Object.assign(new EventTarget(), { matches: false }) as MediaQueryList;
 
@@ -55,9 +68,9 @@ export function runPreview(window: Window, first: Config, scheme: Scheme): void 
     applyTheme(document.documentElement, { ...config.theme, scheme }, unchanging);
     const nothing = () => undefined;
     const next = createApp(
-      { config, locale, closable: true },
+      { config, locale, closable: true, deeds: idle, extras: extrasFrom(first.extras) },
       {
-        send: (text) => show(sampleConversation(text)),
+        send: (said) => show(sampleConversation(typeof said === "string" ? said : said.text)),
         restart: () => show(emptyState),
         stop: nothing, retry: nothing, earlier: nothing, close: nothing, draft: nothing,
       },

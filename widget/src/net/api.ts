@@ -1,7 +1,7 @@
 /** Requests with the session's token: a refused token is renewed once, and the request made again. */
-import { parseItems, parseThread } from "../chat/parse.ts";
-import type { Page, PlainRequest, StreamingRequest, Thread, ThreadItem } from "../chat/protocol.ts";
-import { isRecord } from "../shared/guards.ts";
+import { parseAttachment, parseItem, parseItems, parseThread } from "../chat/parse.ts";
+import type { Attachment, Page, PlainRequest, StreamingRequest, Thread, ThreadItem, WidgetAction } from "../chat/protocol.ts";
+import { isRecord, text } from "../shared/guards.ts";
 import { Problem, problemOf, Unreachable } from "./problem.ts";
 import type { Fetch, Session } from "./session.ts";
 
@@ -15,6 +15,12 @@ export interface Api {
   cancel(run: string): Promise<void>;
   history(thread: string): Promise<{ thread: Thread | null; page: Page<ThreadItem> }>;
   earlier(thread: string, after: string): Promise<Page<ThreadItem>>;
+  /** An action that changes its widget and says nothing; null if it changed nothing. */
+  act(params: { thread_id: string; item_id: string; action: WidgetAction }): Promise<ThreadItem | null>;
+  /** A file is announced; `put` is where its bytes go, on this origin. */
+  announce(file: { name: string; size: number; mime_type: string }): Promise<{ attachment: Attachment; put: string }>;
+  discard(attachment: string): Promise<void>;
+  transcribe(audio_base64: string, mime_type: string): Promise<string>;
 }
 
 export function httpApi(
@@ -73,7 +79,31 @@ export function httpApi(
     throw new Problem(502, "unexpected_answer", null, null);
   };
 
+  const unexpected = () => new Problem(502, "unexpected_answer", null, null);
+
   return {
+    async act(params) {
+      const answer = await json({ type: "threads.sync_custom_action", params });
+      return isRecord(answer) && answer.updated_item ? parseItem(answer.updated_item) : null;
+    },
+    async announce(params) {
+      const answer = await json({ type: "attachments.create", params });
+      const attachment = parseAttachment(answer);
+      const upload = isRecord(answer) && isRecord(answer.upload_descriptor) ? text(answer.upload_descriptor.url) : null;
+      if (!attachment || !upload || !URL.canParse(upload)) throw unexpected();
+      // Whatever host the link names: a visitor's file goes to the platform that this page came from, and nowhere else.
+      const { pathname, search } = new URL(upload);
+      return { attachment, put: pathname + search };
+    },
+    async discard(attachment_id) {
+      await json({ type: "attachments.delete", params: { attachment_id } });
+    },
+    async transcribe(audio_base64, mime_type) {
+      const answer = await json({ type: "input.transcribe", params: { audio_base64, mime_type } });
+      const said = isRecord(answer) ? text(answer.text) : null;
+      if (said === null) throw unexpected();
+      return said;
+    },
     ask: async (body, signal) =>
       eventStream(await post(body, { Accept: "text/event-stream", "Stonechat-Stream": "resumable" }, signal)),
     resume: async (run, lastEventId, signal) =>

@@ -3,12 +3,13 @@
  * Either side may be an older build than the other, or hostile: whatever does not parse is dropped.
  */
 import { isColour } from "./colour.ts";
-import { isRecord, isString, type Json } from "./guards.ts";
+import { isRecord, isString, text, type Json } from "./guards.ts";
 
 export const VERSION = 1;
 const HELLO = "stonechat:hello";
 const MAX_TOKEN = 8192;
 const MAX_LABEL = 80;
+const MAX_ERROR = 500;
 
 export type Layout = "panel" | "inline";
 
@@ -24,7 +25,9 @@ export interface Hello {
 export type ToFrame =
   | { readonly type: "open"; readonly focus: boolean }
   | { readonly type: "closed" }
-  | { readonly type: "identify"; readonly userToken: string | null };
+  | { readonly type: "identify"; readonly userToken: string | null }
+  /** What a client tool came to in the page: JSON, or why not. */
+  | { readonly type: "tool"; readonly id: number; readonly result: string | null; readonly error: string | null };
 
 export interface LauncherLook {
   readonly accent: string;
@@ -38,7 +41,11 @@ export type ToHost =
   | { readonly type: "unread"; readonly count: number }
   /** An answer is complete; a `client_effect` of the protocol: both are handed to the page's `on` handlers. */
   | { readonly type: "message"; readonly detail?: undefined }
-  | { readonly type: "effect"; readonly detail: { readonly name: string; readonly data: Json } };
+  | { readonly type: "effect"; readonly detail: { readonly name: string; readonly data: Json } }
+  /** A widget's action that is for the page. */
+  | { readonly type: "action"; readonly detail: { readonly name: string; readonly payload: unknown; readonly item: string } }
+  /** A client tool to be run; answered with `tool` and the same id. */
+  | { readonly type: "tool"; readonly id: number; readonly detail: { readonly name: string; readonly arguments: Json } };
 
 export const hello = (layout: Layout, locale: string | null, userToken: string | null): Hello => ({
   type: HELLO,
@@ -61,9 +68,12 @@ export function parseHello(value: unknown): Hello | null {
 
 export function parseToFrame(value: unknown): ToFrame | null {
   if (!isRecord(value)) return null;
-  const { type, focus, userToken } = value;
+  const { type, focus, userToken, id, result, error } = value;
   if (type === "open" && typeof focus === "boolean") return { type, focus };
   if (type === "closed") return { type };
+  if (type === "tool" && Number.isInteger(id)) {
+    return { type, id: id as number, result: text(result), error: text(error)?.slice(0, MAX_ERROR) ?? null };
+  }
   if (type === "identify" && isToken(userToken)) return { type, userToken };
   return null;
 }
@@ -79,6 +89,6 @@ export function isToHost(value: unknown): value is ToHost {
     return isColour(accent) && isString(label) && label.length <= MAX_LABEL;
   }
   if (type === "unread") return Number.isInteger(count);
-  if (type === "effect") return isRecord(detail) && isString(detail.name);
+  if (/^(effect|action|tool)$/.test(type as string)) return isRecord(detail) && isString(detail.name);
   return /^(ready|close|message)$/.test(type as string);
 }

@@ -2,12 +2,17 @@
 import { emptyState, type ChatState } from "../../chat/state.ts";
 import type { Locale } from "../../locale/index.ts";
 import type { Config } from "../config.ts";
-import { createComposer, type Composer } from "./composer.ts";
-import { h, icon, setText } from "./dom.ts";
+import type { Said } from "../../chat/protocol.ts";
+import type { Deeds, Kit, LoadExtras } from "../../items/kit.ts";
+import { pictureAddress } from "../../items/pictures.ts";
+import { createComposer, isRich, type Composer } from "./composer.ts";
+import { h, icon, setAttribute, setText, svg } from "./dom.ts";
 import { createLog } from "./log.ts";
+import { MarkdownView } from "./markdown.ts";
+import { copyWords, safeAddress } from "./prose.ts";
 
 export interface AppEvents {
-  send(text: string): void;
+  send(said: Said | string): void;
   stop(): void;
   retry(): void;
   earlier(): void;
@@ -26,11 +31,13 @@ export interface AppOptions {
   readonly config: Config;
   readonly locale: Locale;
   readonly closable: boolean;
+  readonly deeds: Deeds;
+  readonly extras: LoadExtras;
 }
 
 const MAX_ANNOUNCED = 2_000;
 
-export function createApp({ config, locale, closable }: AppOptions, events: AppEvents): App {
+export function createApp({ config, locale, closable, deeds, extras }: AppOptions, events: AppEvents): App {
   const { agent, error } = config;
   const name = agent?.name ?? "Chat";
 
@@ -72,9 +79,19 @@ export function createApp({ config, locale, closable }: AppOptions, events: AppE
     start.classList.add("unavailable");
   }
 
-  const log = createLog({ locale, agentName: name }, start, events);
-  const composer = createComposer(locale, agent?.placeholder ?? null, {
-    send: (text) => events.send(text),
+  copyWords.copy = locale.t("copy");
+  copyWords.copied = locale.t("copied");
+  const hosts = agent?.imageHosts ?? [];
+  const kit: Omit<Kit, "grew"> = {
+    h, svg, icon, setAttribute, setText, safeAddress, locale, deeds,
+    Markdown: MarkdownView,
+    pictureAddress: (src) => pictureAddress(src, hosts, location),
+    announce: (text) => setText(status, text),
+  };
+  const log = createLog({ locale, agentName: name, kit, extras }, start, events);
+  const rich = isRich(agent);
+  const composer = createComposer(locale, agent?.placeholder ?? null, rich, {
+    send: (said) => events.send(said),
     stop: () => events.stop(),
     changed: (text) => events.draft(text),
   });
@@ -89,6 +106,26 @@ export function createApp({ config, locale, closable }: AppOptions, events: AppE
   );
   if (!agent) foot.hidden = true;
   const element = h("main", { class: "app" }, header, log.element, foot, status);
+
+  let isExtended = false;
+  const extend = () => {
+    if (isExtended || !agent) return;
+    isExtended = true;
+    extras().then(
+      (made) => composer.extend(made.composer({ ...kit, grew: log.grew }, composer.slots(log.scroller), agent)),
+      () => {
+        isExtended = false;
+      },
+    );
+  };
+  if (rich) extend();
+  else {
+    // Quoting needs it, too: it comes with the first selection within an answer.
+    document.addEventListener("selectionchange", () => {
+      const selection = getSelection();
+      if (selection && !selection.isCollapsed && log.scroller.contains(selection.anchorNode)) extend();
+    });
+  }
 
   let drawn: ChatState = emptyState;
   let next: ChatState | null = null;

@@ -1,4 +1,6 @@
 /** The form at the foot: a field that grows, Send, and Stop in its place while an answer is written. */
+import { plainly, type Said } from "../../chat/protocol.ts";
+import type { ComposerExtra, Offers, Slots } from "../../items/kit.ts";
 import type { Locale } from "../../locale/index.ts";
 import { h, icon, setAttribute, setText } from "./dom.ts";
 
@@ -18,15 +20,22 @@ export interface Composer {
   readonly input: HTMLTextAreaElement;
   update(state: ComposerState): void;
   fill(text: string): void;
+  /** For the second script; `extend` is told once it is here. */
+  slots(log: HTMLElement): Slots;
+  extend(extra: ComposerExtra): void;
 }
 
 export interface ComposerEvents {
-  send(text: string): void;
+  send(said: Said): void;
   stop(): void;
   changed(text: string): void;
 }
 
-export function createComposer(locale: Locale, placeholder: string | null, events: ComposerEvents): Composer {
+/** Whether more than a field is offered, so that room for it is kept from the start. */
+export const isRich = (offers: Offers | null): boolean =>
+  offers !== null && Boolean(offers.attachments || offers.dictation || offers.tools.length || offers.models.length);
+
+export function createComposer(locale: Locale, placeholder: string | null, rich: boolean, events: ComposerEvents): Composer {
   const input = h("textarea", {
     rows: 1,
     "aria-label": locale.t("your_message"),
@@ -39,9 +48,13 @@ export function createComposer(locale: Locale, placeholder: string | null, event
   const send = h("button", { type: "submit", class: "send", "aria-label": locale.t("send"), title: locale.t("send") }, icon("send"));
   const stop = h("button", { type: "button", class: "send stop", "aria-label": locale.t("stop"), title: locale.t("stop"), hidden: true }, icon("stop"));
   const hint = h("div", { class: "hint", id: "composer-hint", role: "status" });
-  const field = h("div", { class: "field" }, input, send, stop);
+  const tray = h("div", { class: "tray" });
+  const tools = h("div", { class: "extra-tools" });
+  const field = h("div", { class: rich ? "field rich" : "field" }, tray, input, rich && tools, send, stop);
   const element = h("form", { class: "composer" }, field, hint);
   let state: ComposerState = { busy: false, canStop: false, closed: false, loading: false };
+  let extra: ComposerExtra | null = null;
+  let complaint = "";
 
   const length = () => [...input.value].length;
   const grow = () => {
@@ -51,11 +64,12 @@ export function createComposer(locale: Locale, placeholder: string | null, event
   const refresh = () => {
     const left = input.value.length > MAX_CHARACTERS - WARN_BELOW ? MAX_CHARACTERS - length() : MAX_CHARACTERS;
     const over = left < 0;
-    setText(hint, over ? locale.t("too_long", { over: -left }) : left < WARN_BELOW ? locale.t("left", { left }) : "");
-    hint.classList.toggle("wrong", over);
+    setText(hint, over ? locale.t("too_long", { over: -left }) : complaint || (left < WARN_BELOW ? locale.t("left", { left }) : ""));
+    hint.classList.toggle("wrong", over || complaint !== "");
     setAttribute(input, "aria-invalid", over ? "true" : null);
     input.disabled = state.closed;
-    send.disabled = !input.value.trim() || over || state.closed || state.busy || state.loading;
+    const isEmpty = !input.value.trim() && !extra?.hasContent;
+    send.disabled = isEmpty || over || state.closed || state.busy || state.loading || Boolean(extra?.isBusy);
     const focused = element.ownerDocument.activeElement;
     send.hidden = state.busy;
     stop.hidden = !state.busy;
@@ -65,9 +79,11 @@ export function createComposer(locale: Locale, placeholder: string | null, event
   };
   const submit = () => {
     if (send.disabled) return;
-    const text = input.value;
+    const said: Said = { ...plainly(input.value), ...extra?.said() };
+    extra?.sent();
+    complaint = "";
     fill("");
-    events.send(text);
+    events.send(said);
   };
   const fill = (text: string) => {
     input.value = text;
@@ -77,6 +93,7 @@ export function createComposer(locale: Locale, placeholder: string | null, event
   };
 
   input.addEventListener("input", () => {
+    complaint = "";
     events.changed(input.value);
     grow();
     refresh();
@@ -106,6 +123,27 @@ export function createComposer(locale: Locale, placeholder: string | null, event
     fill,
     update(next) {
       state = next;
+      refresh();
+    },
+    slots: (log) => ({
+      form: element,
+      input,
+      tray,
+      tools,
+      log,
+      changed: refresh,
+      complain(text) {
+        complaint = text;
+        refresh();
+      },
+      insert(text) {
+        input.setRangeText(text, input.selectionStart, input.selectionEnd, "end");
+        fill(input.value);
+        input.focus();
+      },
+    }),
+    extend(made) {
+      extra = made;
       refresh();
     },
   };

@@ -1,9 +1,11 @@
 /** One view a kind of item. A view is made once and updated in place; kinds without a view draw nothing. */
-import { cite, type Mark } from "../../chat/citations.ts";
-import type { AssistantMessageItem, Task, ThreadItem, UserMessageItem, WorkflowItem } from "../../chat/protocol.ts";
+import { cite, addressOf, type Mark } from "../../chat/citations.ts";
+import type { AssistantMessageItem, Attachment, Source, Task, ThreadItem, UserMessageItem, WorkflowItem } from "../../chat/protocol.ts";
 import type { Entry, ItemStatus } from "../../chat/state.ts";
-import type { Key, Locale } from "../../locale/index.ts";
-import { h, icon, setAttribute, setText } from "./dom.ts";
+import type { Kit, LoadExtras } from "../../items/kit.ts";
+import { later } from "../../items/later.ts";
+import type { Key } from "../../locale/index.ts";
+import { h, icon, setAttribute, setText, type IconName } from "./dom.ts";
 import { MarkdownView } from "./markdown.ts";
 import { markNode, sourcesList } from "./sources.ts";
 
@@ -13,27 +15,56 @@ export interface ItemView {
 }
 
 export interface Context {
-  readonly locale: Locale;
   readonly agentName: string;
+  readonly kit: Kit;
+  readonly extras: LoadExtras;
 }
 
 type Maker<T extends ThreadItem> = (context: Context) => { element: HTMLElement; draw(item: T, status: ItemStatus, local: boolean): void };
 
-const userMessage: Maker<UserMessageItem> = ({ locale }) => {
+const userMessage: Maker<UserMessageItem> = ({ kit }) => {
+  const { locale } = kit;
+  const quote = h("blockquote", { class: "quoted", dir: "auto" });
+  const files = h("ul", { class: "files", role: "list", "aria-label": locale.t("attached_files") });
   const text = h("div", { class: "bubble", dir: "auto" });
   const state = h("div", { class: "state" });
+  let drawn: readonly Attachment[] = [];
+  files.hidden = true;
   return {
-    element: h("div", { class: "message user", "data-role": "user" }, h("span", { class: "hidden" }, locale.t("you_said")), text, state),
-    draw(item, status, local) {
-      setText(text, item.content.map((part) => part.text).join(""));
+    element: h("div", { class: "message user", "data-role": "user" }, h("span", { class: "hidden" }, locale.t("you_said")), quote, files, text, state),
+    draw({ content, quoted_text, attachments }, status, local) {
+      quote.hidden = !quoted_text;
+      setText(quote, quoted_text ?? "");
+      if (attachments.length !== drawn.length || attachments.some((file, at) => file.id !== drawn[at]?.id)) {
+        files.hidden = !attachments.length;
+        files.replaceChildren(...attachments.map((file) => h("li", {}, attached(file, kit))));
+        drawn = attachments;
+      }
+      const said = content.map((part) => part.text).join("");
+      text.hidden = !said;
+      if (content.some(({ type }) => type === "input_tag")) {
+        text.replaceChildren(...content.map((part) => (part.type === "input_tag" ? h("span", { class: "tag" }, part.text) : part.text)));
+      } else setText(text, said);
       setText(state, local && status === "failed" ? locale.t("not_sent") : "");
     },
   };
 };
 
+/** A file of a message: a picture if it can be shown, else its name. */
+function attached({ type, name, preview_url }: Attachment, kit: Kit): HTMLElement {
+  const chip = () => h("span", { class: "file" }, icon("document"), h("span", {}, name));
+  const address = type === "image" && preview_url ? kit.pictureAddress(preview_url) : null;
+  if (!address) return chip();
+  const picture = h("img", { src: address, alt: name, class: "picture" });
+  const link = h("a", { href: address, target: "_blank", rel: "noopener noreferrer", title: name }, picture);
+  picture.onerror = () => link.replaceWith(chip()); // links to files lapse
+  picture.onload = () => kit.grew();
+  return link;
+}
+
 const STATES: Partial<Record<ItemStatus, Key>> = { stopped: "stopped", failed: "interrupted" };
 
-const assistantMessage: Maker<AssistantMessageItem> = ({ locale, agentName }) => {
+const assistantMessage: Maker<AssistantMessageItem> = ({ kit: { locale }, agentName }) => {
   const body = h("div", { class: "prose", dir: "auto" });
   const foot = h("div", { class: "foot" });
   const state = h("div", { class: "state" });
@@ -73,19 +104,31 @@ function newPart(body: HTMLElement, draw: (mark: Mark) => Node): MarkdownView {
   return new MarkdownView(root, draw);
 }
 
-function taskRow(task: Task, context: Context): HTMLElement {
-  const busy = task.status_indicator === "loading";
-  const symbol = busy
-    ? h("span", { class: "spinner" })
-    : icon(task.status_indicator === "complete" ? "check" : task.type === "web_search" ? "search" : task.type === "file" ? "document" : "spark");
-  const title = task.title || task.queries.join(", ") || task.sources.map((source) => source.title).join(", ");
-  const row = h("li", { class: "task" }, symbol, h("span", {}, title || (task.content ? "" : context.locale.t("working"))));
-  if (task.content) {
-    const content = h("div", { class: "prose task-content" });
-    new MarkdownView(content).update(task.content, [], false);
-    (row.lastChild as HTMLElement).append(content);
+const TASK_ICONS: Readonly<Record<Task["type"], IconName>> = {
+  custom: "spark", web_search: "search", thought: "spark", file: "document", image: "image",
+};
+
+function taskRow(task: Task, { kit: { locale } }: Context): HTMLElement {
+  const { type, status_indicator: standing, title, content, queries, sources } = task;
+  const symbol =
+    standing === "loading" ? h("span", { class: "spinner" }) : icon(standing === "complete" ? "check" : TASK_ICONS[type]);
+  const name = title || queries.join(", ") || (sources.length || content ? "" : locale.t("working"));
+  const body = h("div", { class: "task-body" }, name && h("span", {}, name));
+  if (content) {
+    const prose = h("div", { class: "prose task-content", dir: "auto" });
+    new MarkdownView(prose).update(content, [], false);
+    body.append(prose);
   }
-  return row;
+  const searched = title ? queries : [];
+  if (searched.length) body.append(h("span", { class: "queries" }, `${locale.t("searched")} `, ...searched.map((query) => h("q", {}, query))));
+  if (sources.length) body.append(h("ul", { class: "task-sources", role: "list" }, ...sources.map((source) => h("li", {}, sourceLink(source)))));
+  return h("li", { class: "task" }, symbol, body);
+}
+
+function sourceLink(source: Source): HTMLElement {
+  const address = addressOf(source, document.baseURI);
+  const title = source.title || (source.type === "url" ? source.url : source.type === "file" ? source.filename : source.id);
+  return address ? h("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, title) : h("span", {}, title);
 }
 
 const workflow: Maker<WorkflowItem> = (context) => {
@@ -96,7 +139,7 @@ const workflow: Maker<WorkflowItem> = (context) => {
   return {
     element: h("div", { class: "message aside", "data-role": "workflow" }, details),
     draw({ workflow: flow }, status) {
-      const { locale } = context;
+      const { locale } = context.kit;
       const last = flow.tasks.at(-1);
       const running = status === "streaming" && !flow.summary;
       const title =
@@ -124,42 +167,55 @@ const task: Maker<ThreadItem & { type: "task" }> = (context) => {
   };
 };
 
-/** Widgets are not drawn yet; their plain text is better than a hole in the conversation. */
-const widget: Maker<ThreadItem & { type: "widget" }> = () => {
-  const body = h("div", { class: "prose" });
-  const text = new MarkdownView(body);
-  return {
-    element: h("div", { class: "message assistant", "data-role": "widget" }, body),
-    draw: (item) => text.update(item.copy_text ?? "", [], false),
-  };
-};
-
-const image: Maker<ThreadItem & { type: "generated_image" }> = ({ locale }) => {
+const image: Maker<ThreadItem & { type: "generated_image" }> = ({ kit }) => {
+  const { locale } = kit;
   const element = h("div", { class: "message assistant", "data-role": "image" });
+  const bar = h("progress", { max: 1, "aria-label": locale.t("image_loading") });
+  const waiting = h("div", { class: "drawing" }, icon("image"), h("span", {}, locale.t("image_loading")), bar);
+  let shown = "";
   return {
     element,
-    draw({ url }) {
-      element.replaceChildren(...(url && isOwn(url) ? [h("img", { src: url, alt: locale.t("image_alt"), class: "generated" })] : []));
+    draw({ url, progress }, status) {
+      const address = url ? kit.pictureAddress(url) : null;
+      const isDrawing = status === "streaming" && !address;
+      setAttribute(bar, "value", progress);
+      const wanted = address ?? (isDrawing ? "drawing" : "gone");
+      if (wanted === shown) return;
+      shown = wanted;
+      if (isDrawing) return element.replaceChildren(waiting);
+      const gone = h("p", { class: "state" }, locale.t("image_gone"));
+      if (!address) return element.replaceChildren(gone);
+      const picture = h("img", { src: address, alt: locale.t("image_alt"), class: "generated" });
+      picture.onerror = () => picture.replaceWith(gone);
+      picture.onload = () => kit.grew();
+      element.replaceChildren(picture);
     },
   };
 };
 
-/** Only what the frame's policy loads: the platform's own pictures and inline data. */
-function isOwn(url: string): boolean {
-  try {
-    return /^data:image\/(png|jpeg|webp|gif);/.test(url) || new URL(url, location.href).origin === location.origin;
-  } catch {
-    return false;
-  }
-}
+/** While the page is asked, one line says so; afterwards there is nothing to see. */
+const toolCall: Maker<ThreadItem & { type: "client_tool_call" }> = ({ kit: { locale } }) => {
+  const line = h("div", { class: "activity" }, h("span", { class: "spinner" }), h("span", {}, locale.t("page_asked")));
+  const element = h("div", { class: "message aside", "data-role": "tool" }, line);
+  return {
+    element,
+    draw(item, status) {
+      element.hidden = item.status !== "pending" || status !== "done";
+    },
+  };
+};
 
 const MAKERS: { readonly [T in ThreadItem["type"]]: Maker<Extract<ThreadItem, { type: T }>> | null } = {
   user_message: userMessage,
   assistant_message: assistantMessage,
   workflow,
   task,
-  widget,
+  widget: ({ kit, extras }) => later("widget", kit, extras, (made) => made.widget, (item) => item.copy_text ?? ""),
+  structured_input: ({ kit, extras }) =>
+    later("form", kit, extras, (made) => made.form, (item) => item.inputs.map(({ question }) => question).join("\n\n")),
+  client_tool_call: toolCall,
   generated_image: image,
+  end_of_turn: null,
   other: null,
 };
 

@@ -1,5 +1,7 @@
 /** The conversation: entries in order, what is going on under them, and where the reader stands. */
 import type { ChatState, Entry, Notice } from "../../chat/state.ts";
+import type { Kit, LoadExtras } from "../../items/kit.ts";
+import type { Locale } from "../../locale/index.ts";
 import { h, icon, setAttribute, setText } from "./dom.ts";
 import { failureCard } from "./failure.ts";
 import { itemView, type Context, type ItemView } from "./items.ts";
@@ -9,7 +11,17 @@ const NEAR = 96;
 
 export interface Log {
   readonly element: HTMLElement;
+  readonly scroller: HTMLElement;
   update(state: ChatState, previous: ChatState): void;
+  /** Something grew by itself. */
+  grew(): void;
+}
+
+export interface LogContext {
+  readonly locale: Locale;
+  readonly agentName: string;
+  readonly kit: Omit<Kit, "grew">;
+  readonly extras: LoadExtras;
 }
 
 export interface LogEvents {
@@ -17,8 +29,10 @@ export interface LogEvents {
   earlier(): void;
 }
 
-export function createLog(context: Context, start: HTMLElement, events: LogEvents): Log {
-  const { locale, agentName } = context;
+export function createLog(given: LogContext, start: HTMLElement, events: LogEvents): Log {
+  const { locale, agentName, extras } = given;
+  const grew = () => pinned && toEnd();
+  const context: Context = { agentName, extras, kit: { ...given.kit, grew } };
   const earlier = h("button", { type: "button", class: "link earlier" }, locale.t("earlier"));
   earlier.onclick = () => events.earlier();
   const list = h("div", { class: "entries" });
@@ -109,6 +123,8 @@ export function createLog(context: Context, start: HTMLElement, events: LogEvent
 
   return {
     element,
+    scroller,
+    grew,
     update(state, previous) {
       const atEnd = distance() < NEAR;
       const height = scroller.scrollHeight;

@@ -5,7 +5,7 @@
  */
 import type { Token, Tokens } from "marked";
 import type { Mark } from "../../chat/citations.ts";
-import { h } from "./dom.ts";
+import { h, icon, setText } from "./dom.ts";
 
 /** Draws what belongs in a slot, by its number. */
 type Fill = (slot: number) => Node | undefined;
@@ -22,7 +22,7 @@ function block(token: Token, fill: Fill): Node[] {
     case "def":
       return [];
     case "code":
-      return [wide(h("pre", {}, h("code", {}, (token as Tokens.Code).text.replace(SLOT, ""))))];
+      return [codeBlock((token as Tokens.Code).text.replace(SLOT, ""))];
     case "heading":
       // The agent's name is the page's h1 and the greeting its h2.
       return [h(`h${Math.min((token as Tokens.Heading).depth + 2, 6) as 3 | 4 | 5 | 6}`, {}, ...inlines(token, fill))];
@@ -41,6 +41,26 @@ function block(token: Token, fill: Fill): Node[] {
     default:
       return inline(token, fill); // a tight list's text
   }
+}
+
+/** What the Copy button of a code block says; set once for the language at hand. Without words there is no button. */
+export const copyWords = { copy: "", copied: "" };
+
+function codeBlock(source: string): HTMLElement {
+  const code = h("code", {}, source);
+  const block = wide(h("pre", {}, code));
+  if (!copyWords.copy) return block;
+  const button = h("button", { type: "button", class: "copy" }, icon("copy"), h("span", {}, copyWords.copy));
+  button.onclick = async () => {
+    await navigator.clipboard.writeText(source).catch(() => {
+      // Not allowed in this page: the old way needs no permission, only a selection.
+      getSelection()?.selectAllChildren(code);
+      document.execCommand("copy");
+    });
+    setText(button.lastElementChild as Element, copyWords.copied);
+    setTimeout(() => setText(button.lastElementChild as Element, copyWords.copy), 2_000);
+  };
+  return h("div", { class: "code" }, block, button);
 }
 
 function list({ ordered, start, items }: Tokens.List, fill: Fill): HTMLElement {
