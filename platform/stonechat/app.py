@@ -22,6 +22,7 @@ from stonechat.api import (
     identity_keys,
     knowledge,
     limits,
+    me,
     model_providers,
     secrets,
     sessions,
@@ -41,6 +42,7 @@ from stonechat.assistant.titles import TitleModel
 from stonechat.assistant.tools.context import ToolAccess
 from stonechat.assistant.trace import TurnTrace
 from stonechat.assistant.trace_export import telemetry_spans
+from stonechat.assistant.unanswered import UnansweredQuestions
 from stonechat.assistant.visitor_tools import VisitorTools
 from stonechat.chat.attached_files import AttachedFiles
 from stonechat.chat.dictation import Dictation
@@ -102,6 +104,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(hub.close)
         configs = ConfigCache()
         documents = TenantDocuments(knowledge_room)
+        unanswered = UnansweredQuestions(database)
         access = ToolAccess(database, keyring, outbound, allow_http=bool(settings.outbound_networks))
         assistant = Assistant(
             knowledge=documents,
@@ -110,6 +113,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             access=access,
             memory=ThreadMemory(database, providers),
             attached=AttachedFiles(database, knowledge_room.files),
+            unanswered=unanswered,
         )
         yield Services(
             settings=settings,
@@ -127,6 +131,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 tools=VisitorTools(documents, access),
                 titles=TitleModel(database, providers),
                 dictation=Dictation(database, providers),
+                unanswered=unanswered,
                 configs=configs,
                 files=knowledge_room.files,
                 links=FileLinks(keyring, public_url=settings.public_url),
@@ -201,7 +206,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     app.router.routes.extend(chatkit.routes())  # first, because they are asked for most
     app.include_router(health.router)
-    for router in (embed.assets_router, embed.router, sessions.router, uploads.router):
+    for router in (embed.assets_router, embed.router, sessions.router, uploads.router, me.router):
         app.include_router(router)
     management = APIRouter(prefix="/api/v1")
     for room in (

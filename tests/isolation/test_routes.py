@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,4 +137,11 @@ async def test_the_chat_does_not_find_what_belongs_to_others(world: World, whose
         )
         assert attacker.thread in listed.text
         assert victim.thread not in listed.text
+        taken = await browser.get("/v1/me/export", headers=attacker.headers)
+        assert attacker.thread in taken.text
+        assert not any(part in taken.text for part in (victim.thread, victim.item, victim.attachment))
+        # Someone of the attacker's tenant erases themselves, whatever else there is under that tenant.
+        token, _ = world.services.session_tokens.mint(replace(attacker.caller, user_id="usr_leaving"))
+        gone = await browser.delete("/v1/me", headers=attacker.headers | {"Authorization": f"Bearer {token}"})
+        assert gone.status_code == 204
     assert await world.rows_of(victims_tenant) == before

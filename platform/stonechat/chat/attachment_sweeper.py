@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -58,6 +59,15 @@ async def mark_strays(database: Database) -> int:
                 .values(deleted_at=clock.now())
             )
     return len(strays)
+
+
+async def remove_files(database: Database, files: FileStore, tenant_id: UUID, *, attachment_ids: Sequence[str]) -> None:
+    """Remove files that are marked as deleted now rather than at the next sweep; what does not work now, the sweep does."""
+    for attachment_id in attachment_ids:
+        try:
+            await _remove(database, files, tenant_id, attachment_id)
+        except Exception:
+            _log.exception("could not remove the file %s", attachment_id)
 
 
 async def _remove(database: Database, files: FileStore, tenant_id: UUID, attachment_id: str) -> bool:

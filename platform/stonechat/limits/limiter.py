@@ -30,6 +30,8 @@ from stonechat.web import ClientAddress
 WINDOW_SECONDS = 60
 UPLOADS_PER_MINUTE = 30
 """Of one visitor; how much a tenant keeps in all is bounded elsewhere."""
+PRIVACY_PER_MINUTE = 4
+"""Exports and erasures of one visitor."""
 STORE_TIMEOUT_SECONDS = 0.25
 STORE_PAUSE_SECONDS = 5.0
 """After a failure the shared store is left alone this long, so that an outage costs few requests their time."""
@@ -41,6 +43,7 @@ _SENTENCES = {
     "agent": "This assistant is very busy.",
     "tenant": "This site's assistants are very busy.",
     "upload": "You are attaching files very quickly.",
+    "privacy": "You have just asked for this.",
 }
 
 Answer = TypeVar("Answer")
@@ -128,6 +131,10 @@ class Limiter:
     async def check_upload(self, caller: Caller) -> None:
         """Count one file that is about to be attached; raises `RateLimited`."""
         await self._hit("upload", UPLOADS_PER_MINUTE, caller.tenant_id.hex, caller.user_id)
+
+    async def check_privacy(self, caller: Caller) -> None:
+        """Count one export or erasure; raises `RateLimited`."""
+        await self._hit("privacy", PRIVACY_PER_MINUTE, caller.tenant_id.hex, caller.user_id)
 
     @asynccontextmanager
     async def answering(self, caller: Caller) -> AsyncIterator[None]:

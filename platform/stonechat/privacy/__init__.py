@@ -1,0 +1,1 @@
+"""A visitor's own data, across the rooms: given out, and erased."""

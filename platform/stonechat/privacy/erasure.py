@@ -1,0 +1,59 @@
+"""A visitor is forgotten: conversations, files, judgements, and who they were.
+
+What remains are figures: the usage ledger counts visitors by a hash that leads back to nobody.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select, update
+
+from stonechat import clock
+from stonechat.chat import models
+from stonechat.chat.attachment_sweeper import remove_files
+from stonechat.chat.hub import RunHub
+from stonechat.db.session import Database
+from stonechat.files import FileStore
+from stonechat.identity.caller import Caller
+from stonechat.identity.models import User, UserTokenUse
+
+AT_ONCE = 200
+"""Files whose bytes go before the answer is given; of more, the sweeper removes the rest within minutes."""
+
+
+async def erase_visitor(database: Database, caller: Caller, *, hub: RunHub, files: FileStore) -> None:
+    """Delete all that the tenant keeps of the caller, whichever of its agents they spoke with. Doing it again is no error.
+
+    Answers being written stop. From the moment this returns nothing of it is found; a session that is still open goes on
+    as a stranger's.
+    """
+    tenant_id, user_id = caller.tenant_id, caller.user_id
+    thread, run, attachment, events = models.Thread, models.RunRow, models.Attachment, models.RunEvents
+    mine = (thread.tenant_id == tenant_id, thread.user_id == user_id)
+    async with database.tenant(tenant_id, user_id=user_id) as session:
+        # An answer that another process writes ends when it finds its run gone; this tells it sooner.
+        await session.execute(
+            update(run)
+            .where(run.tenant_id == tenant_id, run.user_id == user_id, run.status == "running")
+            .values(cancel_requested=True)
+        )
+        names = (
+            await session.scalars(
+                update(attachment)
+                .where(attachment.tenant_id == tenant_id, attachment.user_id == user_id)
+                .values(deleted_at=clock.now(), content=None)
+                .returning(attachment.attachment_id)
+            )
+        ).all()
+        threads = (await session.scalars(delete(thread).where(*mine).returning(thread.thread_id))).all()
+        await session.execute(delete(events).where(events.tenant_id == tenant_id, events.user_id == user_id))
+        visitor = await session.scalar(
+            select(User.visitor_hash).where(User.tenant_id == tenant_id, User.user_id == user_id)
+        )
+        if visitor is not None:
+            await session.execute(
+                delete(UserTokenUse).where(UserTokenUse.tenant_id == tenant_id, UserTokenUse.visitor_hash == visitor)
+            )
+        await session.execute(delete(User).where(User.tenant_id == tenant_id, User.user_id == user_id))
+    for thread_id in threads:
+        hub.forget_thread(tenant_id, thread_id)
+    await remove_files(database, files, tenant_id, attachment_ids=names[:AT_ONCE])
