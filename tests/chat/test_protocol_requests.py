@@ -197,6 +197,9 @@ async def delete_attachment(visitor: Visitor) -> None:
 async def transcribe(visitor: Visitor) -> None:
     params = {"audio_base64": "aGk=", "mime_type": "audio/webm"}
     assert await visitor.refused("input.transcribe", **params) == (409, "not_offered")
+    for not_base64 in ("aGk", "🎤"):
+        garbled = params | {"audio_base64": not_base64}
+        assert await visitor.refused("input.transcribe", **garbled) == (422, "invalid_input")
 
 
 REQUESTS = {

@@ -178,8 +178,10 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
                 if thread.status.type != "active":
                     raise locked(thread)
                 await self.sender(params.thread_id, params.item_id, context)
-            case InputTranscribeReq():
+            case InputTranscribeReq(params=params):
                 self.require_offered("transcribe", "dictation")
+                if not params.audio_base64.isascii():  # which the decoder tells apart from other faults only in words
+                    raise InvalidInput("The audio is not valid base64.")
             case _:
                 pass
         try:
