@@ -47,6 +47,7 @@ from stonechat.assistant.tools.opening import open_tools
 from stonechat.assistant.tools.search import passages_as_data, remembered_chunks
 from stonechat.assistant.turn import Turn
 from stonechat.assistant.turn_model import TurnModel
+from stonechat.assistant.unanswered import UnansweredQuestions
 from stonechat.errors import ModelUnknown, StonechatError, UpstreamFailed
 from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
@@ -92,15 +93,17 @@ class Assistant:
         memory: ThreadMemory | None = None,
         access: ToolAccess | None = None,
         attached: ReadsAttachments | None = None,
+        unanswered: UnansweredQuestions | None = None,
     ) -> None:
         """`memory` None is for conversations that nobody keeps: nothing is summarised then. Without `access`, no tool is
-        offered that reaches the world outside."""
+        offered that reaches the world outside; without `unanswered`, nobody learns what went unanswered."""
         self._knowledge = knowledge
         self._memory = memory
         self._providers = providers
         self._settings = settings
         self._access = access
         self._attached = attached
+        self._unanswered = unanswered
         self._agents: OrderedDict[int, tuple[AgentConfig, Agent[TurnContext]]] = OrderedDict()
         # The SDK's default would post traces of every run to OpenAI.
         set_trace_processors([])
@@ -166,6 +169,7 @@ class Assistant:
                     raise UpstreamFailed(
                         "The model gave an empty answer. Please try again.", reason="empty", allow_retry=True
                     )
+                self._look_back(turn, writer)
         except Exception as error:
             writer.discard_held()
             for event in events.told(guard, writer, thoughts, instead=False):
@@ -174,6 +178,10 @@ class Assistant:
             if failure is None:
                 raise
             raise failure from error
+
+    def _look_back(self, turn: Turn, writer: AnswerWriter) -> None:
+        if self._unanswered is not None:
+            self._unanswered.consider(turn, said=writer.said, citations=writer.citations)
 
     def _agent(self, config: AgentConfig) -> Agent[TurnContext]:
         """The SDK's agent for a configuration; configurations are immutable and shared, so one object is one agent."""

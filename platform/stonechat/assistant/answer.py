@@ -69,6 +69,10 @@ class AnswerWriter:
         """What the model wrote in this turn, markers included."""
         self.messages = 0
         """How many messages were begun."""
+        self.said = ""
+        """The text of the last message that was ended."""
+        self.citations = 0
+        """In all messages that were ended."""
 
     def write(self, key: object, delta: str) -> None:
         """Text of the model's message `key`; another key begins another message."""
@@ -132,6 +136,8 @@ class AnswerWriter:
                 self._give(piece)
         content = AssistantMessageContent(text="".join(self._text), annotations=self._annotations)
         item.content.append(content)
+        self.said = content.text
+        self.citations += len(self._annotations)
         self._emit(
             ThreadItemUpdatedEvent(
                 item_id=item.id, update=AssistantMessageContentPartDone(content_index=0, content=content)

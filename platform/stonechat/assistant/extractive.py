@@ -37,9 +37,17 @@ class ExtractiveModel(StreamingModel):
     Made for one turn: `passages` are those that the turn's searches number; `quotes` chooses among them.
     """
 
-    def __init__(self, passages: Passages, *, quotes: Callable[[str, Sequence[Passage]], Sequence[Quote]]) -> None:
+    def __init__(
+        self,
+        passages: Passages,
+        *,
+        quotes: Callable[[str, Sequence[Passage]], Sequence[Quote]],
+        abstains: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`abstains` is called when the documents do not answer."""
         self._passages = passages
         self._quotes = quotes
+        self._abstains = abstains
 
     async def stream_response(
         self,
@@ -69,7 +77,10 @@ class ExtractiveModel(StreamingModel):
             if text := quote.text[:left].strip():
                 blocks.append(_as_block(text, number=self._passages.number(quote.passage)))
                 left -= len(text)
-        return "\n\n".join([INTRODUCTION, *blocks]) if blocks else ABSTENTION
+        if not blocks:
+            self._abstains()
+            return ABSTENTION
+        return "\n\n".join([INTRODUCTION, *blocks])
 
 
 def _as_block(text: str, *, number: int) -> str:

@@ -61,10 +61,13 @@ class ModelsOfTurn:
             return True
         return False
 
+    def _abstain(self) -> None:
+        self._context.turn.abstained = True
+
     async def _resolve(self, name: str) -> ResolvedModel:
         context = self._context
         if name == "extractive":
-            model = ExtractiveModel(context.passages, quotes=context.knowledge.quotes)
+            model = ExtractiveModel(context.passages, quotes=context.knowledge.quotes, abstains=self._abstain)
             return ResolvedModel(BUILT_IN_PROVIDER, "extractive", model)
         if name == "scripted":
             if self._settings.is_production:

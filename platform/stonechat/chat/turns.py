@@ -11,6 +11,7 @@ from chatkit.store import NotFoundError
 from chatkit.types import (
     Attachment,
     AudioInput,
+    FeedbackKind,
     NonStreamingReq,
     StreamingReq,
     SyncCustomActionResponse,
@@ -36,7 +37,8 @@ from stonechat import clock, ids
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.choices import require_choices
 from stonechat.assistant.config import AgentConfig
-from stonechat.assistant.turn import ItemKind, Responder, RunsTools, Turn, WritesTitles
+from stonechat.assistant.turn import Responder, RunsTools, Turn, WritesTitles
+from stonechat.assistant.unanswered import UnansweredQuestions
 from stonechat.chat import journal
 from stonechat.chat.acting import Acted, act, require_answers, require_output, require_words, say_nothing, withdraw
 from stonechat.chat.actions import plan_action
@@ -49,7 +51,9 @@ from stonechat.chat.events import wire_json
 from stonechat.chat.hand_over import SILENT, request_person, silence
 from stonechat.chat.history_pages import HISTORY_ITEMS, earlier_items, newest_items
 from stonechat.chat.hub import RunHub, Source
+from stonechat.chat.item_ids import id_of_item
 from stonechat.chat.journal import Begun, RunKey
+from stonechat.chat.judged import note_judgement
 from stonechat.chat.links import FileLinks
 from stonechat.chat.runs import STREAM_OPTIONS, OnEnd, Run, thread_response
 from stonechat.chat.server import TenantChatKitServer
@@ -62,16 +66,6 @@ from stonechat.identity.caller import Caller
 
 MAX_ATTACHMENTS = 10
 MAX_CHARACTERS = 32_000
-_ITEM_PREFIXES: dict[ItemKind, str] = {
-    "message": "msg",
-    "hidden_context": "hcx",
-    "client_tool_call": "ctc",
-    "structured_input": "sti",
-    "widget": "wdg",
-    "workflow": "wfl",
-    "task": "tsk",
-    "image": "img",
-}
 
 
 class ChatServer(TenantChatKitServer[Caller]):
@@ -88,6 +82,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         tools: RunsTools | None = None,
         titles: WritesTitles | None = None,
         dictation: Dictation | None = None,
+        unanswered: UnansweredQuestions | None = None,
     ) -> None:
         """Without `files` and `links` no assistant takes files, without `tools` the actions of widgets are only told to
         the model, without `titles` conversations are called by their first words, without `dictation` nobody dictates."""
@@ -101,6 +96,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         self.tools = tools
         self.titles = titles
         self.dictation = dictation
+        self.unanswered = unanswered
         self._published = PublishedConfigs(hub.database, configs or ConfigCache())
 
     async def start(
@@ -355,6 +351,12 @@ class ChatServer(TenantChatKitServer[Caller]):
         config = await self.config_of(context)
         return TranscriptionResult(text=await self.dictation.transcribe(audio_input.data, context, config=config))
 
+    async def add_feedback(self, thread_id: str, item_ids: list[str], feedback: FeedbackKind, context: Caller) -> None:
+        """As the base says; what visitors dislike is noted as unanswered."""
+        await super().add_feedback(thread_id, item_ids, feedback, context)
+        if self.unanswered is not None:
+            await note_judgement(self.unanswered, self.hub.database, context, thread_id, item_ids, kind=feedback)
+
     async def config_of(self, caller: Caller) -> AgentConfig:
         """The configuration of the caller's agent as it is now."""
         return await self._published.now(caller)
@@ -381,7 +383,7 @@ class ChatServer(TenantChatKitServer[Caller]):
             config,
             run.thread,
             history,
-            _new_item_id,
+            id_of_item,
             run_id=run.key.run_id,
             agent_version=run.agent_version,
             usage=run.usage,
@@ -391,7 +393,3 @@ class ChatServer(TenantChatKitServer[Caller]):
             afterwards=run.afterwards,
             hand_over=hand_over if config.hand_over.enabled else None,
         )
-
-
-def _new_item_id(kind: ItemKind) -> str:
-    return ids.new_id(_ITEM_PREFIXES[kind])
