@@ -15,6 +15,7 @@ const out = new URL("../platform/stonechat/embed/static/", here);
 const BUNDLES = [
   { name: "embed.js", entry: "src/embed/main.ts", format: "iife", budget: 3 * 1024 },
   { name: "frame.js", entry: "src/frame/main.ts", format: "esm", vendored: true, budget: 45 * 1024 },
+  { name: "extras.js", entry: "src/extras.ts", format: "esm", budget: 25 * 1024 },
 ];
 const VENDORED = ["marked"];
 

@@ -99,6 +99,7 @@ def test_visitors_see_exactly_this() -> None:
         "tools": [],
         "attachments": {"enabled": False},
         "dictation": False,
+        "image_hosts": [],
     }
     assert "secret" not in str(public_config(config))
 

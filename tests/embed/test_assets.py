@@ -11,7 +11,7 @@ import pytest
 
 from stonechat.embed.assets import STATIC, Assets, AssetsBroken, load_assets
 
-FILES = {"embed.js": b"loader();", "frame.js": b"frame();"}
+FILES = {"embed.js": b"loader();", "frame.js": b"frame();", "extras.js": b"extras();"}
 
 
 def write_build(folder: Path, files: dict[str, bytes], *, manifest: object = None) -> None:
@@ -23,7 +23,7 @@ def write_build(folder: Path, files: dict[str, bytes], *, manifest: object = Non
 
 def test_the_committed_build_is_whole() -> None:
     assets = load_assets()
-    for asset in (assets.loader, assets.frame_script):
+    for asset in (assets.loader, assets.frame_script, assets.extras_script):
         assert asset.content == (STATIC / asset.name).read_bytes()
         assert gzip.decompress(asset.compressed) == asset.content
 

@@ -48,6 +48,7 @@ def frame(**changes: Any) -> Document:
         "agent": {"name": "Robin", "greeting": "Hello"},
         "error": None,
         "script": "/embed/assets/0123/frame.js",
+        "extras": "/embed/assets/4567/extras.js",
     }
     return render_frame(**values | changes)
 
@@ -139,7 +140,10 @@ def test_the_page_for_an_unknown_key_runs_nothing_and_stands_alone() -> None:
 
 def test_a_preview_is_for_the_console_alone_and_carries_no_ticket() -> None:
     document = render_preview(
-        agent={"name": HOSTILE, "greeting": HOSTILE}, scheme="dark", script="/embed/assets/0123/frame.js"
+        agent={"name": HOSTILE, "greeting": HOSTILE},
+        scheme="dark",
+        script="/embed/assets/0123/frame.js",
+        extras="/embed/assets/4567/extras.js",
     )
     [config, script] = parse(document).found
     data = json.loads(config[1])
@@ -148,6 +152,19 @@ def test_a_preview_is_for_the_console_alone_and_carries_no_ticket() -> None:
     assert data["ticket"] == data["domain_key"] == ""
     assert script[0]["src"] == "/embed/assets/0123/frame.js"
     assert "frame-ancestors 'self';" in document.headers["Content-Security-Policy"]
+
+
+def test_pictures_come_from_listed_hosts_only_and_the_microphone_is_asked_for_only_where_people_may_dictate() -> None:
+    plain = frame().headers
+    assert "img-src 'self' data:;" in plain["Content-Security-Policy"]
+    assert plain["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert "microphone=()" in plain["Permissions-Policy"]
+
+    agent = {"name": "Robin", "image_hosts": ["img.example.com", "*.cdn.example"], "dictation": True}
+    offering = frame(agent=agent).headers
+    assert "img-src 'self' data: https://img.example.com https://*.cdn.example;" in offering["Content-Security-Policy"]
+    assert offering["Cross-Origin-Embedder-Policy"] == "credentialless"
+    assert "microphone=(self)" in offering["Permissions-Policy"]
 
 
 def test_no_customers_page_gets_a_preview() -> None:

@@ -32,8 +32,12 @@ async def show_frame(
 ) -> Response:
     """The widget's own document with the saved draft; the page around it posts what is typed and not yet saved."""
     shown = await agent_pages.load(console, agent_id)
+    assets = console.services.assets
     document = render_preview(
-        agent=public_config(shown.agent.draft), scheme=scheme, script=console.services.assets.frame_script.path
+        agent=public_config(shown.agent.draft),
+        scheme=scheme,
+        script=assets.frame_script.path,
+        extras=assets.extras_script.path,
     )
     # Unlike the frame of a domain key, nobody else's page needs this one.
     return HTMLResponse(document.html, headers=document.headers | {"Cross-Origin-Resource-Policy": "same-origin"})

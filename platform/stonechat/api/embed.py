@@ -72,6 +72,7 @@ async def get_frame(
         agent=agent,
         error=error,
         script=services.assets.frame_script.path,
+        extras=services.assets.extras_script.path,
     )
     return HTMLResponse(page.html, 200, page.headers, background=background)
 

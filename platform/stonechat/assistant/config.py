@@ -25,6 +25,7 @@ from stonechat.assistant.config_parts import (
 )
 from stonechat.assistant.config_rules import Guardrails
 from stonechat.assistant.config_tools import MAX_TOOLS, RESERVED_NAMES, HandOver, HttpTool, McpServer, Tool, WidgetTool
+from stonechat.assistant.tools.templates import picture_hosts
 from stonechat.errors import InvalidInput
 
 
@@ -160,7 +161,16 @@ def public_config(config: AgentConfig) -> dict[str, Any]:
         ],
         "attachments": _public_attachments(config.attachments),
         "dictation": config.dictation.enabled,
+        "image_hosts": _image_hosts(config),
     }
+
+
+def _image_hosts(config: AgentConfig) -> list[str]:
+    """Where pictures may be loaded from: hosts that the tenant listed for them, and those written out in its widgets."""
+    rules = config.guardrails.output
+    listed = rules.link_hosts if rules.images == "listed" else ()
+    written = (host for tool in config.tools if isinstance(tool, WidgetTool) for host in picture_hosts(tool.template))
+    return sorted({*listed, *written})
 
 
 def _public_attachments(attachments: Attachments) -> dict[str, Any]:

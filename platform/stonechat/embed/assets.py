@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
-LOADER, FRAME_SCRIPT = "embed.js", "frame.js"
+LOADER, FRAME_SCRIPT, EXTRAS_SCRIPT = "embed.js", "frame.js", "extras.js"
 
 
 class AssetsBroken(RuntimeError):
@@ -42,7 +42,7 @@ class Assets:
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._files = {name: _asset(name, content) for name, content in files.items()}
-        if missing := {LOADER, FRAME_SCRIPT} - self._files.keys():
+        if missing := {LOADER, FRAME_SCRIPT, EXTRAS_SCRIPT} - self._files.keys():
             raise AssetsBroken(f"The built widget lacks {', '.join(sorted(missing))}.")
 
     @property
@@ -52,6 +52,11 @@ class Assets:
     @property
     def frame_script(self) -> Asset:
         return self._files[FRAME_SCRIPT]
+
+    @property
+    def extras_script(self) -> Asset:
+        """What the frame's script loads when something rare appears: widgets, forms, files, dictation."""
+        return self._files[EXTRAS_SCRIPT]
 
     def find(self, digest: str, name: str) -> Asset | None:
         """The file under this very hash, or None: an old page asks for an old file, which must not be answered anew."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,19 +56,24 @@ def render_frame(
     agent: dict[str, Any] | None,
     error: StonechatError | None,
     script: str,
+    extras: str,
 ) -> Document:
-    """The frame of one domain key. `parents` are canonical origins; an empty list lets no page show the frame."""
+    """The frame of one domain key. `parents` are canonical origins; an empty list lets no page show the frame.
+
+    `script` is the path of the frame's script, `extras` of the one which that loads when it needs to.
+    """
     config = {
         "domain_key": public_key,
         "ticket": ticket,
         "parents": list(parents),
+        "extras": extras,
         "agent": agent,
         "error": {"code": error.code, "message": error.detail or error.title} if error is not None else None,
     }
     return _document(config, title=str(agent["name"]) if agent else "Chat", parents=parents, script=script)
 
 
-def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], script: str) -> Document:
+def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], script: str, extras: str) -> Document:
     """The frame with a public configuration that nobody published, for the console's own pages and no others.
 
     It opens no session; the page around it posts what is being changed (`widget/src/frame/preview.ts`).
@@ -77,6 +82,7 @@ def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], s
         "domain_key": "",
         "ticket": "",
         "parents": [],
+        "extras": extras,
         "agent": agent,
         "error": None,
         "preview": scheme,
@@ -86,15 +92,15 @@ def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], s
 
 def render_unknown() -> Document:
     """What a person sees who opens the frame of a key that does not exist; no page can show it."""
-    return Document(
-        _UNKNOWN, _headers("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-    )
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return Document(_UNKNOWN, _headers(policy, agent={}))
 
 
 def _document(config: dict[str, Any], *, title: str, parents: Sequence[str], script: str) -> Document:
     nonce = secrets.token_urlsafe(16)
     page = _PAGE.format(title=html.escape(title), config=json_in_html(config), nonce=nonce, script=html.escape(script))
-    return Document(page, _headers(_policy(nonce, parents)))
+    agent = config["agent"] or {}
+    return Document(page, _headers(_policy(nonce, parents, hosts=agent.get("image_hosts", ())), agent=agent))
 
 
 def json_in_html(value: object) -> str:
@@ -105,14 +111,15 @@ def json_in_html(value: object) -> str:
     return text
 
 
-def _policy(nonce: str, parents: Sequence[str]) -> str:
+def _policy(nonce: str, parents: Sequence[str], *, hosts: Sequence[str]) -> str:
+    # Scripts that a script with the nonce imports are covered by it.
     return "; ".join(
         (
             "default-src 'none'",
             f"script-src 'nonce-{nonce}'",
             "style-src 'none'",
             "connect-src 'self'",
-            "img-src 'self' data:",
+            " ".join(("img-src 'self' data:", *(f"https://{host}" for host in hosts))),
             "base-uri 'none'",
             "form-action 'none'",
             f"frame-ancestors {' '.join(parents) or NOBODY}",
@@ -122,13 +129,16 @@ def _policy(nonce: str, parents: Sequence[str]) -> str:
     )
 
 
-def _headers(policy: str) -> dict[str, str]:
-    # A page under COEP shows only frames that bear both of the cross-origin headers; no other page minds them.
+def _headers(policy: str, *, agent: Mapping[str, Any]) -> dict[str, str]:
+    # A page under COEP shows only frames that bear both of the cross-origin headers; no other page minds them. Pictures
+    # from hosts that the agent lists come without credentials, since hardly any host of pictures bears CORP.
+    embedder = "credentialless" if agent.get("image_hosts") else "require-corp"
+    microphone = "(self)" if agent.get("dictation") else "()"
     return {
         "Content-Security-Policy": policy,
-        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Embedder-Policy": embedder,
         "Cross-Origin-Resource-Policy": "cross-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Permissions-Policy": f"camera=(), geolocation=(), microphone={microphone}",
         "Cache-Control": "no-store",
         "X-Robots-Tag": "noindex",
     }

@@ -23,6 +23,7 @@ is `{item}`, or `{item.name}` for a member of it, and `{number}` counts them fro
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*(?:\.[A-Za-z0-9_]+)*)\}")
 _LITERAL_HOST = re.compile(r"https://[^/{}@\\\s]+/")
+_PICTURE_HOST = re.compile(r"https://((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})/")
 _ADDRESSES = frozenset({"src", "url", "href", "favicon", "link"})
 _LITERAL_IN_ACTIONS = frozenset({"type", "handler"})
 
@@ -59,6 +60,20 @@ def actions_of(widget: Any) -> Iterator[dict[str, Any]]:
         case list():
             for value in widget:
                 yield from actions_of(value)
+
+
+def picture_hosts(widget: Any) -> Iterator[str]:
+    """The hosts of pictures that a template names itself, `https://HOST/…` written out; in lower case."""
+    match widget:
+        case dict():
+            source = widget.get("src")
+            if isinstance(source, str) and (found := _PICTURE_HOST.match(source)) is not None:
+                yield found[1].lower()
+            for value in widget.values():
+                yield from picture_hosts(value)
+        case list():
+            for value in widget:
+                yield from picture_hosts(value)
 
 
 def is_action(name: str, value: Any) -> bool:

@@ -1,0 +1,1 @@
+var t={},s="";export{s as css,t as extras};
