@@ -9,16 +9,17 @@
       NotFound              404   UnknownDomainKey
       MethodNotAllowed      405
       Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
-                              WrongItem, NotOffered, AttachmentNotUploaded, AttachmentAlreadyUploaded, StorageFull
+                              WrongItem, NotOffered, AttachmentNotUploaded, AttachmentAlreadyUploaded, StorageFull,
+                              TooManySources
       UploadTooSlow         408
       PayloadTooLarge       413   AudioTooLarge
       UnsupportedMediaType  415
-      InvalidInput          422   DocumentUnreadable, ModelUnknown, SourceTypeNotSupported, UploadIncomplete, TooManyFiles,
+      InvalidInput          422   DocumentUnreadable, ModelUnknown, UploadIncomplete, TooManyFiles,
                               ImageUnreadable, ImageTooLarge
         DocumentUnreadable        DocumentEmpty, DocumentEncrypted, DocumentWithoutText, DocumentTooDemanding
       TooManyRequests       429   RateLimited, TooManyConcurrent, TooManyAttempts
       Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed,
-                              AnswerTooLong, ProviderResting
+                              AnswerTooLong, ProviderResting, EmbeddingFailed
       SecretUnreadable      500
 
 An error names a fact, carries an HTTP status and a stable `code` (the machine's word, listed in docs/errors.md), and says
@@ -188,6 +189,10 @@ class StorageFull(Conflict):
     code, title = "storage_full", "There is no room for more files"
 
 
+class TooManySources(Conflict):
+    code, title = "too_many_sources", "There is no room for another source"
+
+
 class IdempotencyKeyReused(Conflict):
     code, title = "idempotency_key_reused", "This Idempotency-Key was used before with a different request"
 
@@ -232,10 +237,6 @@ class DocumentWithoutText(DocumentUnreadable):
 
 class DocumentTooDemanding(DocumentUnreadable):
     code, title = "document_too_demanding", "Reading this document took more time or memory than we allow"
-
-
-class SourceTypeNotSupported(InvalidInput):
-    code, title = "source_type_not_supported", "This type of source cannot be added yet"
 
 
 class UploadIncomplete(InvalidInput):
@@ -296,6 +297,10 @@ class AnswerTooLong(Unavailable):
 
 class ProviderResting(Unavailable):
     code, title = "provider_resting", "This model provider failed several times and is left alone for a while"
+
+
+class EmbeddingFailed(Unavailable):
+    code, title = "embedding_failed", "The embedding model did not answer as it should"
 
 
 class SecretUnreadable(StonechatError):
