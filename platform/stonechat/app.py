@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from stonechat import __version__
 from stonechat.api import (
@@ -26,9 +28,10 @@ from stonechat.api import (
     model_providers,
     secrets,
     sessions,
-    usage,
     traces,
+    unanswered,
     uploads,
+    usage,
 )
 from stonechat.api.chatkit_body import MAX_DICTATION_BODY
 from stonechat.api.cors import VisitorCors
@@ -104,7 +107,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(hub.close)
         configs = ConfigCache()
         documents = TenantDocuments(knowledge_room)
-        unanswered = UnansweredQuestions(database)
+        unanswered_questions = UnansweredQuestions(database)
         access = ToolAccess(database, keyring, outbound, allow_http=bool(settings.outbound_networks))
         assistant = Assistant(
             knowledge=documents,
@@ -113,7 +116,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             access=access,
             memory=ThreadMemory(database, providers),
             attached=AttachedFiles(database, knowledge_room.files),
-            unanswered=unanswered,
+            unanswered=unanswered_questions,
         )
         yield Services(
             settings=settings,
@@ -131,7 +134,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 tools=VisitorTools(documents, access),
                 titles=TitleModel(database, providers),
                 dictation=Dictation(database, providers),
-                unanswered=unanswered,
+                unanswered=unanswered_questions,
                 configs=configs,
                 files=knowledge_room.files,
                 links=FileLinks(keyring, public_url=settings.public_url),
@@ -156,7 +159,23 @@ async def exporting_traces(settings: Settings) -> AsyncIterator[Callable[[TurnTr
         await exporter.aclose()
 
 
-def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI, but for the one address that visitors' messages go to, which does without most of it."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(**options)
+        self.state.settings = settings
+        self._chat = chatkit.chat_app(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/chatkit" and scope["method"] == "POST":
+            scope["app"] = self
+            await self._chat(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings, *, with_worker: bool = False) -> Application:
     """The application. Opens nothing until its lifespan begins; then `app.state.services` is there.
 
     `with_worker` does the background work in this process, too. `app.state.drain()` ends what streams.
@@ -176,7 +195,8 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
             async with running_worker(settings, services.database, services.knowledge):
                 yield
 
-    app = FastAPI(
+    app = Application(
+        settings,
         title="Stonechat",
         version=__version__,
         description=DESCRIPTION,
@@ -186,7 +206,6 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> FastAPI:
         openapi_url="/openapi.json",
         generate_unique_id_function=_operation_id,
     )
-    app.state.settings = settings
     app.state.demo_keys = {}
 
     async def drain() -> None:
@@ -223,6 +242,8 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         usage,
     ):
         management.include_router(room.router)
+    management.include_router(unanswered.router)
+    management.include_router(unanswered.ask_router)
     management.include_router(sessions.preview_router)
     app.include_router(management)
     install_console(app, settings)

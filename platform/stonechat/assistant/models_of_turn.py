@@ -62,7 +62,7 @@ class ModelsOfTurn:
         return False
 
     def _abstain(self) -> None:
-        self._context.turn.abstained = True
+        self._context.turn.trace.abstained = True
 
     async def _resolve(self, name: str) -> ResolvedModel:
         context = self._context

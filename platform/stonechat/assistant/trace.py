@@ -119,6 +119,8 @@ class Trace:
         self.dropped = 0
         self.first_token: float | None = None
         """Seconds until the first text for the visitor."""
+        self.abstained = False
+        """Set by the model `extractive` when it says that the documents do not answer."""
         self.error_code: str | None = None
         """What the turn failed of: the code of a `StonechatError`, or `internal`."""
 

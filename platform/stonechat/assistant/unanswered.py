@@ -15,7 +15,7 @@ from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.config_rules import Guardrails, OutputRules
 from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.tools.hand_over import HAND_OVER_TOOL_NAME
-from stonechat.assistant.trace import Span
+from stonechat.assistant.trace import Span, Trace
 from stonechat.assistant.turn import Turn
 from stonechat.db.session import Database
 from stonechat.knowledge.grouping import MAX_QUESTION
@@ -62,16 +62,14 @@ def says_unknown(answer: str) -> bool:
     return _UNKNOWN.search(answer[:_LOOKED_AT]) is not None
 
 
-def why_unanswered(turn: Turn, *, said: str, citations: int) -> Reason | None:
+def why_unanswered(trace: Trace, *, said: str, citations: int) -> Reason | None:
     """Why a turn's question went unanswered; None if it was answered, or needed no document."""
-    if turn.stopped or not turn.config.knowledge.enabled:
-        return None
-    spans = turn.trace.spans
+    spans = trace.spans
     if any(span.kind == "tool" and span.name == HAND_OVER_TOOL_NAME and span.error is None for span in spans):
         return "handed_over"
     searches = [span for span in spans if span.kind == "retrieval"]
     found = found_by(searches)
-    if turn.abstained:
+    if trace.abstained:
         return "abstained" if found else "no_passages"
     if not searches or citations:
         return None
@@ -107,10 +105,10 @@ class UnansweredQuestions:
         self._database = database
 
     def consider(self, turn: Turn, *, said: str, citations: int) -> None:
-        """Called when the answer is over: leaves the noting to be done after the turn. Previews are not looked at."""
-        if turn.caller.preview:
+        """Called when the answer is over: leaves the noting to be done after the turn. What nobody asked on a page is not looked at."""
+        if turn.caller.preview or turn.caller.origin is None or turn.stopped or not turn.config.knowledge.enabled:
             return
-        reason = why_unanswered(turn, said=said, citations=citations)
+        reason = why_unanswered(turn.trace, said=said, citations=citations)
         item = asked_in(turn.history)
         if reason is not None and item is not None:
             searches = [span for span in turn.trace.spans if span.kind == "retrieval"]

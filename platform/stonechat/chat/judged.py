@@ -36,7 +36,7 @@ async def note_judgement(
     kind: FeedbackKind,
 ) -> None:
     """Note the questions whose answers were disliked, or take that back. A judgement counts even if this fails."""
-    if caller.preview:
+    if caller.preview or caller.origin is None:
         return
     try:
         for item_id in item_ids[:MAX_NOTED]:

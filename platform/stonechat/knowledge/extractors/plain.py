@@ -65,16 +65,21 @@ def _is_capitals(line: str) -> bool:
 
 
 def extract_faq(data: bytes) -> Extracted:
-    """Question-answer pairs: each question a heading, its answer (Markdown) below."""
+    """Question-answer pairs: each question a heading; below, other ways to ask it, and its answer (Markdown)."""
     from stonechat.knowledge.extractors.markdown import add_markdown
 
     out = TextBuilder()
     try:
-        pairs = [(str(pair["question"]), str(pair["answer"])) for pair in json.loads(data)]
-    except (ValueError, KeyError, TypeError):
+        pairs = [
+            (str(pair["question"]), [str(each) for each in pair.get("variants") or ()], str(pair["answer"]))
+            for pair in json.loads(data)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise DocumentUnreadable("These question-answer pairs are not in the expected form.") from None
-    for question, answer in pairs:
+    for question, variants, answer in pairs:
         out.add("heading", question, level=1)
+        for variant in variants:
+            out.add("paragraph", f"{variant.rstrip(' ?？')}?")
         add_markdown(out, answer, deeper=1)
     document = out.build()
     return Extracted(document.text, document.blocks, None)
