@@ -148,6 +148,31 @@ async def test_a_tenant_with_many_jobs_does_not_keep_another_waiting(
     assert Counter(order[:12])[modest] == 3
 
 
+async def test_slow_jobs_of_one_tenant_leave_a_place_to_another(
+    database: Database, test_database: TestDatabase, make_tenant, kind: str
+) -> None:
+    busy, modest = await make_tenant(), await make_tenant()
+    started: list[UUID] = []
+    may_end = asyncio.Event()
+
+    async def handle(tenant: UUID, _payload: dict[str, object]) -> None:
+        started.append(tenant)
+        if tenant == busy:
+            await may_end.wait()
+
+    async with database.tenant(busy) as session:
+        for _ in range(20):
+            await enqueue(session, busy, kind, {})
+    async with running(test_database.web_url, {kind: handle}, concurrency=4):
+        await until(lambda: busy in started)
+        await add(database, modest, kind)
+        await until(lambda: modest in started)
+        assert Counter(started)[busy] < 4  # all of them are still going on
+        may_end.set()
+        await until(lambda: _gone(test_database, kind))
+    assert Counter(started) == {busy: 20, modest: 1}
+
+
 async def test_stopping_puts_unfinished_jobs_back(
     database: Database, test_database: TestDatabase, tenant_id: UUID, kind: str
 ) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ import asyncpg
 from pgqueuer.core.executors import AbstractEntrypointExecutor
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Context, Job, TracebackRecord
+from pgqueuer.domain.types import JobId, QueueEntrypoint, QueueManagerId
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,13 @@ class Work:
     suspects: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by a job during whose last attempt the process died: suspects run one at a time, so that the guilty one
     cannot take the others' attempts with it."""
+    held: dict[JobId, str] = field(default_factory=dict)
+    """The tenant of each job that this process took."""
     ending: bool = False
+
+    def tenants_with(self, number: int) -> list[str]:
+        """Those with at least so many of the jobs that this process took."""
+        return [tenant for tenant, jobs in Counter(self.held.values()).items() if jobs >= number]
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in a task of its own, for at most `limit`. Raises TimeoutError, what `work` raised, or CancelledError."""
@@ -115,6 +124,12 @@ class Attempt(AbstractEntrypointExecutor):
 
     async def execute(self, job: Job, context: Context) -> None:  # noqa: ARG002
         """Return when done; raise RetryRequested to try again, anything else to hold the job as failed."""
+        try:
+            await self._execute(job)
+        finally:
+            self.work.held.pop(job.id, None)
+
+    async def _execute(self, job: Job) -> None:
         headers = job.headers or {}
         tenant_id, payload = UUID(str(headers["tenant"])), json.loads(job.payload or b"{}")
         starts = headers.get("starts")
@@ -174,8 +189,45 @@ _RETRY = """
 _RETRY_PAUSES = (0.1, 0.5, 0.0)
 
 
+_DUE = "candidate.execute_after < NOW()"
+
+
 class FencedQueries(Queries):
-    """pgqueuer's queries, where a retry touches only a job that is still this worker's."""
+    """pgqueuer's queries, where a retry touches only a job that is still this worker's, and where no tenant takes all
+    of a worker's places: one that has `most_of_one` jobs running is passed over until one of them ends."""
+
+    work: Work
+    most_of_one: int
+
+    def share(self, work: Work, *, most_of_one: int) -> None:
+        """Say what runs here, and how much of it may be one tenant's before others go first."""
+        self.work, self.most_of_one = work, most_of_one
+
+    async def dequeue(
+        self,
+        batch_size: int,
+        entrypoints: dict[QueueEntrypoint, EntrypointExecutionParameter],
+        queue_manager_id: QueueManagerId,
+        global_concurrency_limit: int | None,
+        heartbeat_timeout: timedelta,
+    ) -> list[Job]:
+        """The next jobs, by priority. Jobs whose worker died are taken over whoever's they are."""
+        query = self.qbq.build_dequeue_query(
+            batch_size=batch_size,
+            entrypoints=list(entrypoints),
+            concurrency_limits=[0] * len(entrypoints),
+            queue_manager_id=queue_manager_id,
+            global_concurrency_limit=global_concurrency_limit,
+            heartbeat_timeout=heartbeat_timeout,
+        )
+        if query.sql.count(_DUE) != 1:
+            raise RuntimeError("This version of pgqueuer looks for jobs in another way.")
+        busy = self.work.tenants_with(self.most_of_one)
+        passed_over = f"{_DUE} AND NOT candidate.headers->>'tenant' = ANY(${len(query.args) + 1}::text[])"
+        rows = await self.driver.fetch(query.sql.replace(_DUE, passed_over), *query.args, busy)
+        jobs = [Job.model_validate(row) for row in rows]
+        self.work.held.update((job.id, str((job.headers or {}).get("tenant"))) for job in jobs)
+        return jobs
 
     async def retry_job(self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None) -> None:
         """Put the job back. If the database cannot be reached, its heartbeat goes stale and someone picks it up."""

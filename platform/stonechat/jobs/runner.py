@@ -132,6 +132,7 @@ class JobRunner:
     def _queuer(self, pool: asyncpg.Pool, driver: _Driver, work: Work) -> PgQueuer:
         plain = queries_over(driver)
         queries = FencedQueries(plain.driver, plain.qbe, plain.qbq, plain.qbs)
+        queries.share(work, most_of_one=max(1, self._concurrency // 2))
         queuer = PgQueuer(connection=driver, channel=Channel(SETTINGS.channel), queries=queries)
         for kind, handler in self._handlers.items():
             parameters = EntrypointExecutorParameters(concurrency_limit=0, func=_unused, on_failure="hold")
