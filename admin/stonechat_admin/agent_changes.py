@@ -12,6 +12,8 @@ from stonechat.assistant.config import AgentConfig
 from stonechat_admin.agent_form import DENSITIES, RADII, SCHEMES, SIDES
 from stonechat_admin.agent_rules import RULE_LABELS, RULE_WORDS
 from stonechat_admin.agent_rules import values_of as rule_values
+from stonechat_admin.agent_settings import EFFORTS, TITLES
+from stonechat_admin.agent_tool_words import tools_text
 
 MAX_WORDS = 4000
 Part = tuple[Literal["same", "gone", "new"], str]
@@ -63,9 +65,16 @@ def config_changes(before: AgentConfig, after: AgentConfig) -> list[Change]:
     return found
 
 
-def _model(config: AgentConfig) -> str:
+def _model(model: str) -> str:
     built_in = {"extractive": "Quotes from your documents", "scripted": "A fixed text"}
-    return built_in.get(config.model, config.model)
+    return built_in.get(model, model)
+
+
+def _choices(config: AgentConfig) -> str:
+    return "\n".join(
+        f"{choice.label}: {_model(choice.id)}" + (f", {choice.description}" if choice.description else "")
+        for choice in config.model_choices
+    )
 
 
 def _questions(config: AgentConfig) -> str:
@@ -92,6 +101,10 @@ def _switch(on: bool) -> str:
     return "On" if on else "Off"
 
 
+def _size(size: int) -> str:
+    return f"{size / 1_048_576:.3g} MB ({size:,} bytes)"
+
+
 def _or_own(value: float | None) -> str:
     return "The model’s own" if value is None else f"{value:g}"
 
@@ -100,9 +113,28 @@ _FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("Name", lambda config: config.name),
     ("Greeting", lambda config: config.greeting),
     ("Instructions", lambda config: config.instructions),
-    ("Answers come from", _model),
+    ("Answers come from", lambda config: _model(config.model)),
+    ("If the model cannot be reached", lambda config: ", ".join(map(_model, config.fallback_models))),
+    ("Models visitors may choose", _choices),
     ("Creativity", lambda config: _or_own(config.temperature)),
     ("Longest answer", lambda config: _or_own(config.max_output_tokens)),
+    ("Thinks first", lambda config: dict(EFFORTS)[config.reasoning.effort or ""]),
+    ("Shows what it thought", lambda config: _switch(config.reasoning.show)),
+    ("Shown of a long conversation", lambda config: f"{config.history.max_tokens:,} tokens"),
+    ("Sums up what is older", lambda config: _switch(config.history.summarise)),
+    ("Titles of conversations", lambda config: {value: words for value, words, _ in TITLES}[config.titles]),
+    ("Speaking instead of typing", lambda config: _switch(config.dictation.enabled)),
+    ("Speech is written down by", lambda config: config.dictation.model),
+    ("Abilities", lambda config: tools_text(config.tools)),
+    ("Asks visitors by forms", lambda config: _switch(config.ask)),
+    ("A person can take over", lambda config: _switch(config.hand_over.enabled)),
+    ("Said when a person is asked for", lambda config: config.hand_over.message),
+    ("Said while a person is waited for", lambda config: config.hand_over.waiting),
+    ("Files from visitors", lambda config: _switch(config.attachments.enabled)),
+    ("Pictures from visitors", lambda config: _switch(config.attachments.images)),
+    ("Documents from visitors", lambda config: _switch(config.attachments.documents)),
+    ("Largest file", lambda config: _size(config.attachments.max_bytes)),
+    ("Files in one message", lambda config: str(config.attachments.max_files)),
     ("Searches your documents", lambda config: _switch(config.knowledge.enabled)),
     ("Passages per search", lambda config: str(config.knowledge.max_passages)),
     ("Starting questions", _questions),

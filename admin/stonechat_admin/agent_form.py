@@ -45,9 +45,9 @@ _FIELD_OF = {
 
 
 def model_choices(
-    providers: Iterable[str], *, platform_key: bool, production: bool, source: str
+    providers: Iterable[str], *, platform_key: bool, production: bool, sources: Iterable[str]
 ) -> list[tuple[str, str]]:
-    """Where answers can come from, as (value, label); `source`, the one chosen, is always among them."""
+    """Where answers can come from, as (value, label); `sources`, those chosen, are always among them."""
     choices = [("extractive", "Quotes from your documents")]
     names = list(providers)
     if platform_key and "openai" not in names:
@@ -55,8 +55,9 @@ def model_choices(
     choices += [(name, name) for name in names]
     if not production:
         choices.append(("scripted", "A fixed text, for trying out the page"))
-    if source not in [value for value, _ in choices]:
-        choices.append((source, f"{source} (not set up here)"))
+    for source in sources:
+        if source and source not in [value for value, _ in choices]:
+            choices.append((source, f"{source} (not set up here)"))
     return choices
 
 

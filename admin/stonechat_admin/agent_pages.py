@@ -27,10 +27,11 @@ from stonechat_admin.agent_form import (
     typed_values,
     values_of,
 )
+from stonechat_admin.agent_settings import EFFORTS, SETTINGS, TITLES, row_sources
 from stonechat_admin.auth import Console
 from stonechat_admin.forms import Filled
 
-Tab = Literal["build", "look", "publish", "rules"]
+Tab = Literal["build", "abilities", "model", "files", "look", "rules", "publish"]
 OF_BUILD = (
     "name",
     "greeting",
@@ -44,6 +45,7 @@ OF_BUILD = (
     "placeholder",
     "feedback",
 )
+SAVED = "Saved. Visitors see it once you publish."
 OF_LOOK = ("theme", "launcher", "greeting", "prompts")
 
 
@@ -79,12 +81,13 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
         "live": shown.live,
         "changes": shown.changes,
         "tab": tab,
-        "form": form or Filled(values_of(shown.agent.draft)),
+        "form": form
+        or Filled(SETTINGS[tab].values_of(shown.agent.draft) if tab in SETTINGS else values_of(shown.agent.draft)),
         "revision": shown.agent.draft_revision,
         "clash": (),
         "prompt_rows": range(MAX_PROMPTS),
     }
-    if tab == "build":
+    if tab in ("build", "model"):
         settings = console.services.settings
         providers = await list_providers(console.session, console.actor)
         drawn["has_providers"] = bool(providers) or settings.openai_api_key is not None
@@ -92,8 +95,10 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
             [provider.name for provider in providers],
             platform_key=settings.openai_api_key is not None,
             production=settings.is_production,
-            source=str(drawn["form"].value("model_source")),
+            sources=row_sources(drawn["form"]),
         )
+    if tab == "model":
+        drawn |= {"efforts": EFFORTS, "titles": TITLES}
     if tab == "look":
         drawn |= {"accents": ACCENTS, "schemes": SCHEMES, "radii": RADII, "densities": DENSITIES, "sides": SIDES}
     return drawn | more
@@ -102,16 +107,20 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
 async def save(console: Console, agent_id: str, sent: FormData, tab: Tab) -> Response:
     """Save a form over the draft. Of two editors the second sees what saving would undo, and keeps what they typed."""
     agent = await agents.get_agent(console.session, console.actor, agent_id=agent_id)
-    typed = typed_values(sent, agent.draft)
-    full = patch_of(typed)
-    patch = {key: full[key] for key in (OF_LOOK if tab == "look" else OF_BUILD)}
+    if (setting := SETTINGS.get(tab)) is not None:
+        typed = setting.typed_values(sent, agent.draft)
+        patch, complain = setting.patch_of(typed, agent.draft), setting.complaints
+    else:
+        typed, complain = typed_values(sent, agent.draft), complaints
+        full = patch_of(typed)
+        patch = {key: full[key] for key in (OF_LOOK if tab == "look" else OF_BUILD)}
     try:
         async with console.session.begin_nested():
             saved = await agents.patch_draft(
                 console.session, console.actor, agent_id=agent_id, patch=patch, revision=revision_of(sent)
             )
     except InvalidInput as error:
-        form = complaints(error, typed)
+        form = complain(error, typed)
         # What was seen stays what was seen: saving again must still notice somebody else.
         return await _again(console, agent, tab, form, revision=revision_of(sent))
     except EditConflict:
@@ -119,16 +128,16 @@ async def save(console: Console, agent_id: str, sent: FormData, tab: Tab) -> Res
         try:
             clash = config_changes(agent.draft, parse_config(merge_patch(agent.draft.as_json(), patch)))
         except InvalidInput as error:
-            return await _again(console, agent, tab, complaints(error, typed), revision=revision_of(sent))
+            return await _again(console, agent, tab, complain(error, typed), revision=revision_of(sent))
         if clash:
             return await _again(console, agent, tab, Filled(typed), clash=clash)
         saved = agent  # both of them typed the same
     shown = await beside_live(console, saved)
     if not console.is_partial:
-        return console.go(address(agent_id, tab), toast="Saved. Visitors see it once you publish.")
+        return console.go(address(agent_id, tab), toast=SAVED)
     return console.fragment(
         "agents/_saved.html",
-        toast="Saved. Visitors see it once you publish." if shown.changes or not shown.live else "Saved.",
+        toast=SAVED if shown.changes or not shown.live else "Saved.",
         **await values(console, shown, tab),
     )
 

@@ -36,6 +36,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("knowledge", "Knowledge", "/console/knowledge", "book-open"),
             Entry("conversations", "Conversations", "/console/conversations", "messages-square"),
             Entry("model-providers", "Model providers", "/console/model-providers", "sparkles"),
+            Entry("secrets", "Secrets", "/console/secrets", "lock"),
         ),
     ),
     (

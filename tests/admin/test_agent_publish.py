@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from stonechat.accounts.models import Role
 from stonechat.assistant import agents
 from stonechat.assistant.agents import AgentView
-from stonechat.assistant.config import AgentConfig
+from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
 from stonechat_admin.agent_changes import config_changes
+from stonechat_admin.agent_tool_words import LABELS
 from support.console import ConsoleWorld
 
 
@@ -167,27 +170,127 @@ async def test_old_versions_come_page_by_page(world: ConsoleWorld) -> None:
     assert "Version 3<" not in rest.response.text
 
 
+_TOOL = {
+    "kind": "http",
+    "name": "order",
+    "description": "Looks an order up.",
+    "url": "https://shop.example/orders",
+}
+OTHERWISE: dict[str, Any] = {
+    "name": "Wren",
+    "instructions": "x",
+    "model": "scripted",
+    "model_choices": [{"id": "acme/large", "label": "Thorough"}],
+    "fallback_models": ["acme/small"],
+    "greeting": "y",
+    "prompts": [{"label": "a", "prompt": "b"}],
+    "disclaimer": "z",
+    "placeholder": "w",
+    "theme": {"accent": "#000000", "scheme": "dark", "radius": "none", "density": "compact"},
+    "launcher": {"label": "v", "position": "left"},
+    "knowledge": {"enabled": False, "max_passages": 1},
+    "temperature": 1,
+    "max_output_tokens": 100,
+    "reasoning": {"effort": "low", "show": True},
+    "history": {"max_tokens": 9_000, "summarise": False},
+    "tools": [_TOOL],
+    "ask": True,
+    "hand_over": {"enabled": True, "message": "m", "waiting": "n"},
+    "titles": "model",
+    "guardrails": {
+        "input": {
+            "max_characters": 100,
+            "languages": ["en"],
+            "blocked_topics": [{"name": "Weapons", "phrases": ["gun"]}],
+            "moderation": True,
+            "moderation_model": "judge",
+            "injection": "block",
+        },
+        "output": {
+            "links": "any",
+            "link_hosts": ["shop.example"],
+            "images": "listed",
+            "redact": ["emails"],
+            "strict": True,
+        },
+        "message": "No.",
+    },
+    "attachments": {"enabled": True, "images": False, "documents": False, "max_bytes": 20_000, "max_files": 1},
+    "dictation": {"enabled": True, "model": "acme/ears"},
+    "feedback": {"enabled": False},
+}
+"""Another value for every setting that an agent has. A new field of `AgentConfig` needs one here, and words on the page."""
+_FULL_HTTP = _TOOL | {
+    "offered_as": "My order",
+    "parameters": {"type": "object", "properties": {"number": {"type": "string"}}},
+    "method": "POST",
+    "headers": {"X-Shop": "1"},
+    "secret_headers": {"Authorization": "shop"},
+    "result": {"state": "/state"},
+    "timeout_seconds": 3,
+    "approval": "always",
+}
+_FULL_TOOLS: list[dict[str, Any]] = [
+    _FULL_HTTP,
+    {
+        "kind": "mcp",
+        "name": "order",
+        "url": "https://tools.example/mcp",
+        "secret_headers": {"Authorization": "shop"},
+        "allowed": ["a"],
+        "approval": "never",
+        "timeout_seconds": 5,
+    },
+    {"kind": "client", "name": "order", "description": "x", "offered_as": "y", "parameters": {"type": "object"}},
+    {
+        "kind": "widget",
+        "name": "order",
+        "description": "x",
+        "offered_as": "y",
+        "parameters": {"type": "object"},
+        "template": {"type": "Card"},
+        "copy_text": "z",
+    },
+]
+
+
+def leaves(config: BaseModel) -> Iterator[tuple[str, ...]]:
+    """The path of every setting."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from ((name, *rest) for rest in leaves(value))
+        else:
+            yield (name,)
+
+
 def test_every_setting_that_differs_is_named() -> None:
     before = AgentConfig(name="Robin")
-    other = AgentConfig.model_validate(
-        {
-            "name": "Wren",
-            "instructions": "x",
-            "model": "scripted",
-            "greeting": "y",
-            "prompts": [{"label": "a", "prompt": "b"}],
-            "disclaimer": "z",
-            "placeholder": "w",
-            "theme": {"accent": "#000000", "scheme": "dark", "radius": "none", "density": "compact"},
-            "launcher": {"label": "v", "position": "left"},
-            "knowledge": {"enabled": False, "max_passages": 1},
-            "temperature": 1,
-            "max_output_tokens": 100,
-            "feedback": {"enabled": False},
-        }
-    )
-    leaves = 0
-    for value in before.model_dump().values():
-        leaves += len(value) if isinstance(value, dict) else 1
-    assert len(config_changes(before, other)) == leaves, "a setting is missing from the words in agent_changes.py"
+    for path in leaves(before):
+        try:
+            changed: Any = OTHERWISE
+            for name in path:
+                changed = changed[name]
+        except KeyError:
+            raise AssertionError(f"{path} has no other value in OTHERWISE") from None
+        for name in reversed(path):
+            changed = {name: changed}
+        after = parse_config(merge_patch(before.as_json(), changed))
+        assert after != before, f"OTHERWISE has the default of {path}"
+        found = config_changes(before, after)
+        assert len(found) == 1, f"{path} is missing from the words in agent_changes.py"
+        assert found[0].before != found[0].after
+    other = AgentConfig.model_validate(OTHERWISE)
     assert config_changes(other, other) == []
+
+
+@pytest.mark.parametrize("tool", _FULL_TOOLS, ids=lambda tool: str(tool["kind"]))
+def test_every_setting_of_a_tool_that_differs_is_named(tool: dict[str, Any]) -> None:
+    full = AgentConfig.model_validate({"name": "Robin", "tools": [tool]})
+    told = config_changes(AgentConfig(name="Robin"), full)[0].after
+    for name in type(full.tools[0]).model_fields:
+        if name in ("kind", "name", "actions"):
+            continue
+        assert f"order, {LABELS[name]}: " in told, name
+    renamed = AgentConfig.model_validate({"name": "Robin", "tools": [tool | {"name": "other"}]})
+    assert len(config_changes(full, renamed)) == 1

@@ -6,7 +6,7 @@ document.addEventListener("click", (event) => {
     const list = add.closest("fieldset").querySelector("[data-rows]");
     const row = document.getElementById(add.dataset.addRow).content.firstElementChild.cloneNode(true);
     list.append(row);
-    row.querySelector("input").focus();
+    row.querySelector("input, select").focus();
     return;
   }
   const remove = event.target.closest("[data-remove-row]");
@@ -16,11 +16,14 @@ document.addEventListener("click", (event) => {
   const next = row.nextElementSibling ?? row.previousElementSibling;
   if (next) {
     row.remove();
-    next.querySelector("input").focus();
+    next.querySelector("input, select").focus();
   } else {
     // The last row stays, empty: there is always somewhere to write.
-    row.querySelector("input").value = "";
-    row.querySelector("input").focus();
+    for (const field of row.querySelectorAll("input")) field.value = "";
+    for (const field of row.querySelectorAll("select")) field.selectedIndex = 0;
+    row.querySelector("input, select").focus();
   }
+  // What is gone cannot be compared with what was there: see agent-form.js.
+  if (group.form) group.form.dataset.dirty = "";
   group.dispatchEvent(new Event("input", { bubbles: true }));
 });

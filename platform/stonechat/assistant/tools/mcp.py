@@ -38,6 +38,15 @@ async def mcp_abilities(context: TurnContext, access: ToolAccess) -> AsyncIterat
         await asyncio.gather(*(server.aclose() for server in servers), return_exceptions=True)
 
 
+async def list_offered(config: McpServer, context: TurnContext, access: ToolAccess) -> McpList:
+    """Everything that a server offers, whether the agent may use it or not; asked anew. Never fails for the server."""
+    server = _Server(config, context, access)
+    try:
+        return await server.everything()
+    finally:
+        await server.aclose()
+
+
 class _Server:
     """One server in one turn."""
 
@@ -55,6 +64,17 @@ class _Server:
         if offered.failure is not None:
             return [self._absent(name, offered.failure) for name in self._config.allowed]
         return [self._ability(tool) for tool in offered.tools]
+
+    async def everything(self) -> McpList:
+        """What it offers to anybody who has its secrets."""
+        noted: dict[str, Any] = {}
+        try:
+            connection = await self._connect(noted)
+            return McpList(tuple(_offer(tool) for tool in await connection.tools(everything=True)))
+        except StonechatError as error:
+            if missing := noted.get("missing"):
+                return McpList(failure=f"There is no secret called “{'”, “'.join(missing)}”.")
+            return _failed(error)
 
     async def aclose(self) -> None:
         """Close its connection, if there is one."""

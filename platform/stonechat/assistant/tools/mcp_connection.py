@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import httpx2
@@ -39,6 +40,8 @@ MAX_ANSWER_BYTES = 2_000_000
 MAX_EVENT_BYTES = 1_000_000
 MAX_PAGES = 5
 """Of a list of tools."""
+MAX_TOOLS = 100
+"""Of one server."""
 MAX_OPENED = 2
 """Times that a connection is opened in a turn, should it break."""
 CLOSE_SECONDS = 2.0
@@ -62,9 +65,12 @@ class McpConnection:
         self._ready: asyncio.Future[Client] | None = None
         self._opened = 0
 
-    async def tools(self) -> list[Tool]:
-        """What the server offers of what the agent may use. Raises `UpstreamFailed`, `UpstreamTimedOut`."""
-        return await self._ask(self._list)
+    async def tools(self, *, everything: bool = False) -> list[Tool]:
+        """What the server offers of what the agent may use, or `everything`, up to `MAX_TOOLS`.
+
+        Raises `UpstreamFailed`, `UpstreamTimedOut`.
+        """
+        return await self._ask(partial(self._list, everything=everything))
 
     async def call(self, name: str, arguments: dict[str, object]) -> CallToolResult:
         """Call a tool. Raises as `tools` does; a failure that the tool itself reports is a result."""
@@ -83,19 +89,19 @@ class McpConnection:
             task.cancel()
             await asyncio.wait([task], timeout=CLOSE_SECONDS)
 
-    async def _list(self, client: Client) -> list[Tool]:
+    async def _list(self, client: Client, *, everything: bool) -> list[Tool]:
         wanted, found = set(self._server.allowed), dict[str, Tool]()
         cursor: str | None = None
         for _ in range(MAX_PAGES):
             request = ListToolsRequest(params=PaginatedRequestParams(cursor=cursor))
             page = await client.session.send_request(request, ListToolsResult)
             for tool in page.tools:
-                if tool.name in wanted:
+                if everything or tool.name in wanted:
                     found.setdefault(tool.name, tool)
             cursor = page.next_cursor
-            if cursor is None or found.keys() == wanted:
+            if cursor is None or (found.keys() == wanted and not everything) or len(found) >= MAX_TOOLS:
                 break
-        return list(found.values())
+        return list(found.values())[:MAX_TOOLS]
 
     async def _ask(self, work: Callable[[Client], Awaitable[Result]]) -> Result:
         with self._sentences():
