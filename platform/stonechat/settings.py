@@ -48,6 +48,8 @@ class Settings(BaseSettings):
         (), validation_alias="STONECHAT_OUTBOUND_ALLOWED_NETWORKS"
     )
     """Private networks that requests of tenants may reach all the same, such as the one of a model server."""
+    crawl_delay: float = Field(0.5, ge=0, le=60, validation_alias="STONECHAT_CRAWL_DELAY")
+    """Seconds between two requests to one host, when web sites are read; a site's robots.txt may ask for more."""
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
     default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
 

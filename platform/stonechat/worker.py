@@ -22,6 +22,7 @@ from stonechat.jobs import JobRunner
 from stonechat.knowledge.child import warm_up
 from stonechat.knowledge.deps import Knowledge, open_knowledge
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
+from stonechat.knowledge.web.service import start_due_syncs
 from stonechat.settings import Settings
 from stonechat.usage.quota import recount_budgets
 from stonechat.usage.report import roll_up_all
@@ -49,6 +50,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "*/10 * * * *": lambda: _purge_run_events(database),
             "*/15 * * * *": lambda: _purge_console(database),
             "41 3 * * *": lambda: _mark_strays(database),
+            "*/5 * * * *": lambda: _start_due_syncs(database),
             "23 * * * *": lambda: _purge_traces(database, days=settings.trace_days),
         },
         on_give_up=give_up_hooks(knowledge),
@@ -103,6 +105,10 @@ async def _purge_run_events(database: Database) -> None:
 
 async def _purge_traces(database: Database, *, days: int) -> None:
     await purge_traces(database, days=days)
+
+
+async def _start_due_syncs(database: Database) -> None:
+    await start_due_syncs(database)
 
 
 async def _mark_strays(database: Database) -> None:

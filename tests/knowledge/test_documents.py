@@ -9,12 +9,12 @@ from sqlalchemy import func, select, text
 
 from stonechat import clock
 from stonechat.accounts.actor import Actor, system
-from stonechat.errors import InvalidCursor, InvalidInput, NotFound, ScopeMissing, SourceTypeNotSupported
+from stonechat.errors import InvalidCursor, InvalidInput, NotFound, ScopeMissing
 from stonechat.knowledge import service, sources
 from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.ingest import ingest_document, purge_document
 from stonechat.knowledge.models import Chunk, Document
-from stonechat.knowledge.schemas import DocumentOut, FaqSourceIn, Pair, PassageOut, TextSourceIn, WebSourceIn
+from stonechat.knowledge.schemas import DocumentOut, FaqSourceIn, Pair, PassageOut, TextSourceIn
 from stonechat.knowledge.search import search
 from support.knowledge import fetch, run_jobs, upload
 
@@ -246,13 +246,6 @@ async def test_a_text_and_an_faq_are_sources_and_go_with_all_they_brought(
     async with knowledge.database.tenant(tenant_id) as session:
         with pytest.raises(NotFound):
             await sources.get_source(session, actor, source_id=pairs.source_id)
-
-
-async def test_pages_and_sitemaps_are_refused_clearly(knowledge: Knowledge, tenant_id: UUID) -> None:
-    async with knowledge.database.tenant(tenant_id) as session:
-        web = WebSourceIn(type="url", url="https://a.example")
-        with pytest.raises(SourceTypeNotSupported, match="Upload the page"):
-            await sources.create_source(session, system(tenant_id), files=knowledge.files, source=web)
 
 
 async def test_neighbours_widen_a_passage(knowledge: Knowledge, tenant_id: UUID) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, File, Form, Query, UploadFile
+from fastapi import APIRouter, Body, Depends, File, Form, Query, Response, UploadFile
 
 from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.api.idempotency import IdempotentRoute
@@ -12,13 +12,29 @@ from stonechat.assistant.agents import load_config
 from stonechat.knowledge import search as retrieval
 from stonechat.knowledge import service, sources
 from stonechat.knowledge.models import DocumentStatus
-from stonechat.knowledge.schemas import DocumentOut, PassageOut, SearchIn, SearchOut, SourceIn, SourceOut
+from stonechat.knowledge.schemas import (
+    DocumentOut,
+    PassageOut,
+    SearchIn,
+    SearchOut,
+    SourceDetailOut,
+    SourceIn,
+    SourceOut,
+    SourcePageOut,
+    SourcePatch,
+    WebSourceIn,
+)
+from stonechat.knowledge.web import service as web_sources
+from stonechat.knowledge.web.models import PageState
 from stonechat.limits.addresses import limit_address
 from stonechat.web import Cursor, Limit, Page
 
 router = APIRouter(
     prefix="/knowledge", tags=["Knowledge"], route_class=IdempotentRoute, dependencies=[Depends(limit_address)]
 )
+
+
+_FETCHING: dict[str, str] = {"description": "A web source was added, and is being fetched."}
 
 
 @router.post("/documents", status_code=202, summary="Upload a document")
@@ -77,16 +93,66 @@ async def list_sources(
     return Page(data=[SourceOut.of(source) for source in found], next_cursor=following)
 
 
-@router.post("/sources", status_code=201, summary="Add a text or question-answer pairs")
+@router.post(
+    "/sources", status_code=201, summary="Add a text, question-answer pairs, or a web site", responses={202: _FETCHING}
+)
 async def create_source(
-    source: Annotated[SourceIn, Body()], actor: ApiActor, session: TenantSession, services: AppServices
+    source: Annotated[SourceIn, Body()],
+    actor: ApiActor,
+    session: TenantSession,
+    services: AppServices,
+    response: Response,
 ) -> SourceOut:
+    if isinstance(source, WebSourceIn):
+        response.status_code = 202
+        return SourceOut.of(
+            await web_sources.create_web_source(session, actor, web=services.knowledge.web, source=source)
+        )
     return SourceOut.of(await sources.create_source(session, actor, files=services.knowledge.files, source=source))
 
 
-@router.get("/sources/{source_id}", summary="One source")
-async def get_source(source_id: str, actor: ApiActor, session: TenantSession) -> SourceOut:
-    return SourceOut.of(await sources.get_source(session, actor, source_id=source_id))
+@router.get("/sources/{source_id}", summary="One source, how far it has come, and what failed of late")
+async def get_source(source_id: str, actor: ApiActor, session: TenantSession) -> SourceDetailOut:
+    source = await sources.get_source(session, actor, source_id=source_id)
+    failures = await web_sources.recent_failures(session, actor, source=source)
+    return SourceDetailOut(
+        **SourceOut.of(source).model_dump(), recent_errors=[SourcePageOut.of(page) for page in failures]
+    )
+
+
+@router.patch("/sources/{source_id}", summary="Rename a source, or schedule it")
+async def update_source(source_id: str, patch: SourcePatch, actor: ApiActor, session: TenantSession) -> SourceOut:
+    return SourceOut.of(
+        await web_sources.update_source(session, actor, source_id=source_id, name=patch.name, schedule=patch.schedule)
+    )
+
+
+@router.post("/sources/{source_id}/sync", summary="Fetch a web source again, now")
+async def sync_source(source_id: str, actor: ApiActor, session: TenantSession) -> SourceOut:
+    """A source that is being fetched already, or was written here, stays as it is."""
+    return SourceOut.of(await web_sources.sync_source(session, actor, source_id=source_id))
+
+
+@router.post("/sources/{source_id}/cancel", summary="Stop fetching a web source")
+async def cancel_sync(source_id: str, actor: ApiActor, session: TenantSession) -> SourceOut:
+    """What was read so far stays, and answers."""
+    return SourceOut.of(await web_sources.cancel_sync(session, actor, source_id=source_id))
+
+
+@router.get("/sources/{source_id}/pages", summary="The addresses of a web source, in the order they were found")
+async def list_source_pages(
+    source_id: str,
+    actor: ApiActor,
+    session: TenantSession,
+    state: Annotated[PageState | None, Query(description="Only addresses in this state.")] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Page[SourcePageOut]:
+    source = await sources.get_source(session, actor, source_id=source_id)
+    found, following = await web_sources.list_pages(
+        session, actor, source=source, state=state, limit=limit, cursor=cursor
+    )
+    return Page(data=[SourcePageOut.of(page) for page in found], next_cursor=following)
 
 
 @router.delete("/sources/{source_id}", status_code=204, summary="Delete a source and its documents everywhere")

@@ -43,7 +43,7 @@ class Reading:
 
 async def read_document(data: bytes, media_type: MediaType, *, wall_seconds: float = WALL_SECONDS) -> Reading:
     """Extract and chunk in a child process. Raises a `DocumentUnreadable` whose detail says why."""
-    answer = await _ask("read", data, media_type, wall_seconds)
+    answer = await ask_reader("read", data, media_type, wall_seconds)
     return Reading(
         answer["title"],
         answer["language"],
@@ -55,10 +55,11 @@ async def read_document(data: bytes, media_type: MediaType, *, wall_seconds: flo
 async def refuse_unreadable(data: bytes, media_type: MediaType, *, wall_seconds: float = 20) -> None:
     """Tell at once what can be told cheaply: raise `DocumentEncrypted` for a PDF that needs a password."""
     if media_type is MediaType.PDF and b"/Encrypt" in data:
-        await _ask("probe", data, media_type, wall_seconds)
+        await ask_reader("probe", data, media_type, wall_seconds)
 
 
-async def _ask(task: str, data: bytes, media_type: MediaType, wall_seconds: float) -> dict[str, Any]:
+async def ask_reader(task: str, data: bytes, media_type: MediaType, wall_seconds: float) -> dict[str, Any]:
+    """What the child says to a task of its (`extractors/worker.py`); raises a `DocumentUnreadable`."""
     slots = _SLOTS.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENT))
     async with slots:
         output = await _run(task, data, media_type, wall_seconds)

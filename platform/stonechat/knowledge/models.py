@@ -12,7 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat.db.tenancy import TenantRow
 
-SourceKind = Literal["upload", "text", "url", "sitemap", "faq"]
+SourceKind = Literal["upload", "text", "url", "sitemap", "site", "faq"]
+SourceStatus = Literal["ready", "syncing", "failed", "cancelled"]
+Schedule = Literal["never", "daily", "weekly", "monthly"]
 DocumentStatus = Literal["pending", "processing", "ready", "failed"]
 
 
@@ -20,13 +22,31 @@ class Source(TenantRow):
     """Where documents come from. A file uploaded by itself has none."""
 
     __tablename__ = "sources"
+    __table_args__ = (
+        Index("sources_next_sync_idx", "next_sync_at", postgresql_where=sql("next_sync_at IS NOT NULL")),
+    )
 
     source_id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
     name: Mapped[str]
     settings: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
+    """Of web sources: the bounds, as `knowledge.web.progress.Bounds` has them."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     synced_at: Mapped[datetime | None]
+    """When all of it was last fetched to the end."""
+    url: Mapped[str | None]
+    """Of web sources: where fetching begins, in its normal form."""
+    status: Mapped[str] = mapped_column(server_default=sql("'ready'"))
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    """What went wrong with the source as a whole, and what to do, in sentences for people."""
+    schedule: Mapped[str] = mapped_column(server_default=sql("'never'"))
+    next_sync_at: Mapped[datetime | None]
+    sync_id: Mapped[str | None]
+    """The sync at work. Jobs of any other do nothing."""
+    sync_started_at: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
+    """Of the present or last sync, as `knowledge.web.progress.Progress` has it."""
 
 
 class Document(TenantRow):

@@ -7,8 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stonechat.knowledge.models import Document, DocumentStatus, Source, SourceKind
+from stonechat.knowledge.models import Document, DocumentStatus, Schedule, Source, SourceKind, SourceStatus
 from stonechat.knowledge.search import Passage
+from stonechat.knowledge.web.models import PageState, SourcePage
+from stonechat.knowledge.web.progress import (
+    DEFAULT_DEPTH,
+    DEFAULT_PAGES,
+    MAX_DEPTH,
+    MAX_EXCLUDED,
+    MAX_PAGES,
+    Bounds,
+    Progress,
+)
 
 
 class DocumentOut(BaseModel):
@@ -105,14 +115,46 @@ class FaqSourceIn(_SourceBase):
 
 
 class WebSourceIn(_SourceBase):
-    """A page or a site. Understood, and refused with `source_type_not_supported` until it can be fetched."""
+    """A page (`url`), the pages that a sitemap lists, or what can be reached by links from a page and lies below it (`site`)."""
 
-    type: Literal["url", "sitemap"]
+    type: Literal["url", "sitemap", "site"]
     url: str = Field(min_length=1, max_length=2000)
-    name: str | None = Field(None, max_length=300)
+    name: str | None = Field(None, min_length=1, max_length=300)
+    schedule: Schedule = Field("never", description="How often it is fetched again.")
+    max_pages: int = Field(DEFAULT_PAGES, ge=1, le=MAX_PAGES)
+    max_depth: int = Field(
+        DEFAULT_DEPTH, ge=0, le=MAX_DEPTH, description="Links to follow from the first page; sites only."
+    )
+    exclude: list[Annotated[str, Field(pattern="^/", max_length=500)]] = Field(
+        default_factory=list, max_length=MAX_EXCLUDED, description="Paths to leave out, with all below them."
+    )
+
+
+class SourcePatch(_SourceBase):
+    """What can be changed of a source; what is left out stays."""
+
+    name: str | None = Field(None, min_length=1, max_length=300)
+    schedule: Schedule | None = None
 
 
 SourceIn = Annotated[TextSourceIn | FaqSourceIn | WebSourceIn, Field(discriminator="type")]
+
+
+class SyncProgress(BaseModel):
+    """How far the present, or the last, sync of a web source has come."""
+
+    found: int = Field(description="Addresses known.")
+    done: int = Field(description="Of these, settled.")
+    documents: int = Field(description="Pages that answer.")
+    added: int
+    changed: int
+    unchanged: int
+    removed: int
+    skipped: int = Field(description="Left out for a reason that is no failure, such as copies and redirects.")
+    failed: int
+    bytes: int
+    notes: list[str] = Field(description="Which bounds were reached, in sentences.")
+    started_at: datetime | None
 
 
 class SourceOut(BaseModel):
@@ -121,18 +163,62 @@ class SourceOut(BaseModel):
     id: str
     type: SourceKind
     name: str
+    url: str | None
+    status: SourceStatus
+    error: str | None = Field(description="What went wrong with the source as a whole, and what to do; else null.")
+    error_code: str | None
+    schedule: Schedule
+    next_sync_at: datetime | None
+    max_pages: int | None = Field(description="Null for what was written here, as are the next three.")
+    max_depth: int | None
+    exclude: list[str] | None
+    progress: SyncProgress | None
     created_at: datetime
     synced_at: datetime | None
 
     @classmethod
     def of(cls, source: Source) -> Self:
         """From the row."""
+        of_the_web = source.url is not None
+        bounds, progress = Bounds.of(source), Progress.of(source)
         return cls.model_validate(
-            {
+            {name: getattr(source, name) for name in ("name", "url", "status", "error", "error_code", "schedule")}
+            | {name: getattr(source, name) for name in ("next_sync_at", "created_at", "synced_at")}
+            | {
                 "id": source.source_id,
                 "type": source.kind,
-                "name": source.name,
-                "created_at": source.created_at,
-                "synced_at": source.synced_at,
+                "max_pages": bounds.max_pages if of_the_web else None,
+                "max_depth": bounds.max_depth if of_the_web else None,
+                "exclude": list(bounds.exclude) if of_the_web else None,
+                "progress": progress.model_dump() | {"started_at": source.sync_started_at} if of_the_web else None,
             }
         )
+
+
+class SourcePageOut(BaseModel):
+    """An address of a web source."""
+
+    id: str
+    url: str
+    kind: Literal["page", "sitemap"]
+    state: PageState
+    document_id: str | None
+    same_as: str | None = Field(description="The page that this one is a copy of.")
+    code: str | None
+    reason: str | None = Field(description="Why it is not kept, in sentences.")
+    http_status: int | None
+    fetched_at: datetime | None
+
+    @classmethod
+    def of(cls, page: SourcePage) -> Self:
+        """From the row."""
+        names = ("url", "kind", "state", "document_id", "same_as", "code", "reason", "fetched_at")
+        return cls.model_validate(
+            {name: getattr(page, name) for name in names} | {"id": page.page_id, "http_status": page.status}
+        )
+
+
+class SourceDetailOut(SourceOut):
+    """A source, and what failed in it of late."""
+
+    recent_errors: list[SourcePageOut]

@@ -1,4 +1,4 @@
-"""Sources: texts and question-answer pairs written by hand. Each is one document."""
+"""Sources: texts and question-answer pairs written by hand, each one document. Those on the web: `web/service.py`."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
-from stonechat.errors import NotFound, SourceTypeNotSupported
+from stonechat.errors import NotFound
 from stonechat.files import FileStore
 from stonechat.knowledge.media import MediaType
-from stonechat.knowledge.models import Document, Source
-from stonechat.knowledge.schemas import FaqSourceIn, TextSourceIn, WebSourceIn
-from stonechat.knowledge.service import MAX_PAGE, add_document, bury, check_size, check_url
+from stonechat.knowledge.models import Source
+from stonechat.knowledge.schemas import FaqSourceIn, TextSourceIn
+from stonechat.knowledge.service import MAX_PAGE, add_document, check_size, check_url
+from stonechat.knowledge.web.retire import bury_documents, documents_of_source
 from stonechat.web.paging import decode_cursor, encode_cursor
 
 
 async def create_source(
-    session: AsyncSession, actor: Actor, *, files: FileStore, source: TextSourceIn | FaqSourceIn | WebSourceIn
+    session: AsyncSession, actor: Actor, *, files: FileStore, source: TextSourceIn | FaqSourceIn
 ) -> Source:
-    """Add a source and its document, queued for reading. Pages and sitemaps raise `SourceTypeNotSupported`."""
+    """Add what somebody wrote, and its document, queued for reading."""
     actor.require("write")
     match source:
-        case WebSourceIn():
-            raise SourceTypeNotSupported(
-                "Web pages and sitemaps cannot be fetched yet. Upload the page as an HTML file instead."
-            )
         case TextSourceIn():
             data, media_type = source.text.encode("utf-8", errors="replace"), MediaType.MARKDOWN
         case FaqSourceIn():
@@ -87,11 +84,8 @@ async def delete_source(session: AsyncSession, actor: Actor, *, source_id: str) 
     """Delete a source and its documents everywhere."""
     actor.require("write")
     source = await get_source(session, actor, source_id=source_id)
-    chosen = select(Document).where(
-        Document.tenant_id == actor.tenant_id, Document.source_id == source_id, Document.deleted_at.is_(None)
-    )
-    for document in await session.scalars(chosen.with_for_update()):
-        await bury(session, document)
+    held = await documents_of_source(session, actor.tenant_id, source_id)
+    await bury_documents(session, actor.tenant_id, document_ids=held)
     await session.execute(
         delete(Source).where(Source.tenant_id == actor.tenant_id, Source.source_id == source.source_id)
     )

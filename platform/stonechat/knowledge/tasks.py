@@ -9,6 +9,9 @@ from stonechat.jobs import GiveUpHook, Handler
 from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.ingest import fail_document, ingest_document, purge_document
 from stonechat.knowledge.service import INGEST, PURGE
+from stonechat.knowledge.web.retire import PURGE_MANY
+from stonechat.knowledge.web.runs import SYNC
+from stonechat.knowledge.web.sync import fail_sync, sync_part
 
 
 def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
@@ -20,7 +23,14 @@ def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
     async def purge(tenant_id: UUID, payload: dict[str, Any]) -> None:
         await purge_document(knowledge, tenant_id, document_id=payload["document_id"])
 
-    return {INGEST: ingest, PURGE: purge}
+    async def purge_many(tenant_id: UUID, payload: dict[str, Any]) -> None:
+        for document_id in payload["document_ids"]:
+            await purge_document(knowledge, tenant_id, document_id=document_id)
+
+    async def sync(tenant_id: UUID, payload: dict[str, Any]) -> None:
+        await sync_part(knowledge, tenant_id, **payload)
+
+    return {INGEST: ingest, PURGE: purge, PURGE_MANY: purge_many, SYNC: sync}
 
 
 def give_up_hooks(knowledge: Knowledge) -> dict[str, GiveUpHook]:
@@ -35,4 +45,7 @@ def give_up_hooks(knowledge: Knowledge) -> dict[str, GiveUpHook]:
             reason="Something on our side kept this document from being read. Try to process it again.",
         )
 
-    return {INGEST: ingest}
+    async def sync(tenant_id: UUID, payload: dict[str, Any], _reason: str) -> None:
+        await fail_sync(knowledge, tenant_id, source_id=payload["source_id"], sync_id=payload["sync_id"])
+
+    return {INGEST: ingest, SYNC: sync}

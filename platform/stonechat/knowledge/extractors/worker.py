@@ -2,7 +2,7 @@
 
 It is forked by `forkserver.py`; where a system cannot fork, it is a process of its own:
 
-    python -m stonechat.knowledge.extractors.worker read|probe MEDIA_TYPE
+    python -m stonechat.knowledge.extractors.worker read|probe|links|sitemap MEDIA_TYPE
 
 It limits itself before it looks at the bytes. Whatever goes wrong inside is the document's fault and is answered as
 such; if even that fails, the parent sees an empty answer.
@@ -20,6 +20,8 @@ from stonechat.knowledge.chunk import MINIMUM, cut
 from stonechat.knowledge.extractors.registry import extractor_for
 from stonechat.knowledge.language import detect_language
 from stonechat.knowledge.media import MediaType
+from stonechat.knowledge.web.page import page_facts
+from stonechat.knowledge.web.sitemap import sitemap_entries
 
 MEMORY_BYTES = 1024 * 1024 * 1024
 CPU_SECONDS = 60
@@ -52,6 +54,10 @@ def answer(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
 
             open_pdf(data)
             return {}
+        if task == "links":
+            return page_facts(data)
+        if task == "sitemap":
+            return sitemap_entries(data)
         document = extractor_for(media_type)(data)
         pieces = cut(document, minimum=0 if media_type is MediaType.FAQ else MINIMUM)
         return {

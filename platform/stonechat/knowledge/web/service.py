@@ -1,0 +1,211 @@
+"""What people and the clock do with web sources: add, sync, cancel, schedule, look at their pages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock, ids
+from stonechat.accounts.actor import Actor
+from stonechat.accounts.audit import record_audit
+from stonechat.db.session import Database
+from stonechat.errors import InvalidInput, NotFound, TooManySources, UpstreamFailed, UpstreamTimedOut
+from stonechat.knowledge.models import Schedule, Source
+from stonechat.knowledge.schemas import WebSourceIn
+from stonechat.knowledge.service import MAX_PAGE
+from stonechat.knowledge.web import runs
+from stonechat.knowledge.web.access import WebAccess
+from stonechat.knowledge.web.models import PageState, SourcePage
+from stonechat.knowledge.web.progress import Bounds, Progress
+from stonechat.knowledge.web.urls import normalise
+from stonechat.web.paging import decode_cursor, encode_cursor
+
+WEB = frozenset({"url", "sitemap", "site"})
+MAX_SOURCES = 100
+"""Web sources of a tenant."""
+MAX_TENANT_PAGES = 20_000
+"""Pages that they may hold together."""
+MAX_DUE = 200
+"""Sources that the clock starts in one go."""
+_log = logging.getLogger(__name__)
+
+
+async def create_web_source(session: AsyncSession, actor: Actor, *, web: WebAccess, source: WebSourceIn) -> Source:
+    """Add a page, a sitemap or a site, and start to fetch it.
+
+    Raises `InvalidInput` for what is no address, `TargetNotAllowed` for one that is not of the public internet, and
+    `TooManySources`. A host that does not answer now is no reason to refuse: the sync tries, and says so.
+    """
+    actor.require("write")
+    typed = source.url if "://" in source.url else f"https://{source.url}"
+    url = normalise(typed)
+    if url is None:
+        raise InvalidInput(
+            "This is not the address of a web page. Copy it from the browser; it begins with https://.",
+            errors=[{"field": "url", "message": "not a web address"}],
+        )
+    try:
+        await web.client.check(url, allow_http=True)
+    except (UpstreamFailed, UpstreamTimedOut):
+        _log.debug("a new source's host does not resolve")
+    await _check_room(session, actor, pages=1 if source.type == "url" else source.max_pages)
+    bounds = Bounds(
+        max_pages=1 if source.type == "url" else source.max_pages,
+        max_depth=source.max_depth,
+        exclude=tuple(source.exclude),
+    )
+    row = Source(
+        tenant_id=actor.tenant_id,
+        source_id=ids.new_id("src"),
+        kind=source.type,
+        name=source.name or url.removeprefix("https://").removeprefix("http://").rstrip("/")[:300],
+        settings=bounds.model_dump(mode="json"),
+        url=url,
+        status="ready",
+        schedule=source.schedule,
+        progress={},
+        created_at=clock.now(),
+    )
+    session.add(row)
+    await session.flush()
+    await runs.begin(session, row)
+    await record_audit(
+        session, actor, "source.create", subject_id=row.source_id, detail={"type": source.type, "url": url}
+    )
+    return row
+
+
+async def _check_room(session: AsyncSession, actor: Actor, *, pages: int) -> None:
+    rows = await session.scalars(
+        select(Source).where(Source.tenant_id == actor.tenant_id, Source.kind.in_(WEB)).limit(MAX_SOURCES)
+    )
+    held = [Bounds.of(source).max_pages for source in rows]
+    if len(held) >= MAX_SOURCES:
+        raise TooManySources(f"There may be at most {MAX_SOURCES} web sources. Delete one that is no longer needed.")
+    if sum(held) + pages > MAX_TENANT_PAGES:
+        raise TooManySources(
+            f"Web sources may hold at most {MAX_TENANT_PAGES:,} pages together. Allow this one fewer, or delete another."
+        )
+
+
+async def _locked(session: AsyncSession, actor: Actor, source_id: str) -> Source:
+    source: Source | None = await session.scalar(
+        select(Source).where(Source.tenant_id == actor.tenant_id, Source.source_id == source_id).with_for_update()
+    )
+    if source is None:
+        raise NotFound("There is no such source.")
+    return source
+
+
+async def sync_source(session: AsyncSession, actor: Actor, *, source_id: str) -> Source:
+    """Fetch a web source again, from now on. One that is being fetched, or was written here, stays as it is."""
+    actor.require("write")
+    source = await _locked(session, actor, source_id)
+    if source.kind in WEB and await runs.begin(session, source):
+        await record_audit(session, actor, "source.sync", subject_id=source_id)
+    return source
+
+
+async def cancel_sync(session: AsyncSession, actor: Actor, *, source_id: str) -> Source:
+    """Stop fetching. What was read so far stays and answers. Does nothing where nothing is fetched."""
+    actor.require("write")
+    source = await _locked(session, actor, source_id)
+    if await runs.cancel(session, source):
+        await record_audit(session, actor, "source.cancel", subject_id=source_id)
+    return source
+
+
+async def update_source(
+    session: AsyncSession, actor: Actor, *, source_id: str, name: str | None = None, schedule: Schedule | None = None
+) -> Source:
+    """Rename a source, or say how often it is fetched again. Raises `InvalidInput` to schedule what was written here."""
+    actor.require("write")
+    source = await _locked(session, actor, source_id)
+    if schedule is not None and source.kind not in WEB:
+        raise InvalidInput(
+            "What was written here is not fetched, so it has no schedule.",
+            errors=[{"field": "schedule", "message": "only for web sources"}],
+        )
+    if name is not None:
+        source.name = name
+    if schedule is not None and schedule != source.schedule:
+        source.schedule = schedule
+        runs.plan(source)
+    await record_audit(session, actor, "source.update", subject_id=source_id)
+    return source
+
+
+async def list_pages(
+    session: AsyncSession,
+    actor: Actor,
+    *,
+    source: Source,
+    state: PageState | Sequence[PageState] | None = None,
+    limit: int = 20,
+    cursor: str | None = None,
+) -> tuple[list[SourcePage], str | None]:
+    """A page of a source's addresses in the order they were found, and the cursor of the next page or None."""
+    actor.require("read")
+    limit = max(1, min(limit, MAX_PAGE))
+    chosen = select(SourcePage).where(SourcePage.tenant_id == actor.tenant_id, SourcePage.source_id == source.source_id)
+    if state is not None:
+        chosen = chosen.where(SourcePage.state.in_([state] if isinstance(state, str) else state))
+    if cursor is not None:
+        chosen = chosen.where(SourcePage.page_id > decode_cursor(cursor, str)[0])
+    found = list(await session.scalars(chosen.order_by(SourcePage.page_id).limit(limit + 1)))
+    following = encode_cursor(found[limit - 1].page_id) if len(found) > limit else None
+    return found[:limit], following
+
+
+async def recent_failures(session: AsyncSession, actor: Actor, *, source: Source, limit: int = 20) -> list[SourcePage]:
+    """The pages that failed last, newest first; also those that will be tried again in the sync at work."""
+    actor.require("read")
+    chosen = (
+        select(SourcePage)
+        .where(
+            SourcePage.tenant_id == actor.tenant_id,
+            SourcePage.source_id == source.source_id,
+            (SourcePage.state == "failed") | ((SourcePage.state == "waiting") & SourcePage.reason.is_not(None)),
+        )
+        .order_by(SourcePage.fetched_at.desc().nulls_last(), SourcePage.page_id)
+        .limit(limit)
+    )
+    return list(await session.scalars(chosen))
+
+
+async def list_web_sources(session: AsyncSession, actor: Actor) -> list[Source]:
+    """All web sources, newest first; there are at most `MAX_SOURCES`."""
+    actor.require("read")
+    chosen = select(Source).where(Source.tenant_id == actor.tenant_id, Source.kind.in_(WEB))
+    return list(await session.scalars(chosen.order_by(Source.source_id.desc()).limit(MAX_SOURCES)))
+
+
+async def start_due_syncs(database: Database) -> int:
+    """Start the sync of every source whose time has come, each under its own tenant. Returns how many were started."""
+    async with database.platform() as session:
+        rows = await session.execute(
+            select(Source.tenant_id, Source.source_id)
+            .where(Source.next_sync_at <= func.now())
+            .order_by(Source.next_sync_at)
+            .limit(MAX_DUE)
+        )
+        due = [(row.tenant_id, row.source_id) for row in rows]
+    started = 0
+    for tenant_id, source_id in due:
+        async with database.tenant(tenant_id) as session:
+            source = await session.scalar(
+                select(Source)
+                .where(Source.tenant_id == tenant_id, Source.source_id == source_id, Source.next_sync_at <= func.now())
+                .with_for_update()
+            )
+            if source is not None and await runs.begin(session, source):
+                started += 1
+    return started
+
+
+def progress_of(source: Source) -> Progress:
+    """How far its present, or last, sync has come."""
+    return Progress.of(source)
