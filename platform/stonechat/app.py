@@ -17,6 +17,7 @@ from stonechat.api import (
     agents,
     api_keys,
     chatkit,
+    cited,
     conversations,
     domain_keys,
     embed,
@@ -223,7 +224,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> Application:
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
-    app.router.routes.extend(chatkit.routes())  # first, because they are asked for most
+    app.router.routes.extend([*chatkit.routes(), *cited.routes()])  # first, because they are asked for most
     app.include_router(health.router)
     for router in (embed.assets_router, embed.router, sessions.router, uploads.router, me.router):
         app.include_router(router)

@@ -146,7 +146,7 @@ async def test_what_was_half_done_is_kept_when_the_visitor_stops_it(chat: Chat, 
         await asyncio.sleep(0.01)
     run.stop("cancelled")
     while not run.finished:
-        await run.wait(len(run.frames), seconds=1)
+        await run.wait(len(run.frames))
     kept = (await chat.server.store.load_thread_items(run.thread.id, None, 50, "asc", anna)).data[1:]
     assert [as_json(item) for item in kept[:-1]] == [as_json(item) for item in told[0].partial]
     assert kept[-1].type == "sdk_hidden_context"

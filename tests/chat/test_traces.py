@@ -134,7 +134,7 @@ async def test_a_cancelled_turn_leaves_a_trace(chat: Chat, database: Database, a
 
     chat.responder.script = script
     run = await chat.server.start(create(), anna)
-    await run.wait(5, seconds=5)
+    await run.wait(5)
     run.stop("cancelled")
     trace = await trace_of(database, await over(run))
     assert (trace.outcome, trace.error_code) == ("cancelled", None)
@@ -165,7 +165,7 @@ async def test_a_crashed_turn_is_given_a_trace_by_the_sweeper(chat: Chat, databa
 
     chat.responder.script = script
     run = await chat.server.start(create(), anna)
-    await run.wait(5, seconds=5)
+    await run.wait(5)
     async with database.tenant(anna.tenant_id) as session:
         await session.execute(
             update(RunRow)

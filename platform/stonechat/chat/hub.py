@@ -247,6 +247,7 @@ class RunHub:
         now = asyncio.get_running_loop().time()
         due: list[Run] = []
         for run in self._runs.values():
+            run.wake_if_silent(now)
             if run.finishing:
                 continue
             if now - run.started_at > RUN_SECONDS:

@@ -13,13 +13,12 @@ from stonechat.chat import models
 from stonechat.chat.codec import HIDDEN_KINDS, parse_item, storable_id
 from stonechat.chat.events import INTERRUPTED, PING, frames_after, parse_event_id, replacement
 from stonechat.chat.hub import RUN_SECONDS, RunHub
-from stonechat.chat.runs import Run
+from stonechat.chat.runs import PING_SECONDS, Run
 from stonechat.chat.sweeper import close_crashed_run, stored_batches
 from stonechat.db.session import Database
 from stonechat.errors import BadRequest, NotFound
 from stonechat.identity.caller import Caller
 
-PING_SECONDS = 15.0
 POLL_SECONDS = 0.2
 
 
@@ -27,7 +26,7 @@ async def tail(run: Run, *, after: int = 0) -> AsyncIterator[bytes]:
     """The run's events above number `after`, all that happened in one turn of the loop together, until its end."""
     with run.listen(after) as listener:
         while True:
-            await run.wait(listener.seen, seconds=PING_SECONDS)
+            await run.wait(listener.seen)
             if heard := listener.take():
                 yield heard
             elif run.finished:

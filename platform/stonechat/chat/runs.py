@@ -47,6 +47,8 @@ MAX_BYTES = 4 << 20
 
 StopReason = Literal["cancelled", "timeout", "shutdown", "lost"]
 OnEnd = Callable[[], Awaitable[None]]
+PING_SECONDS = 15.0
+"""A stream is silent for no longer: what stands between might close it."""
 STREAM_OPTIONS = '{"type":"stream_options","stream_options":{"allow_cancel":true}}'
 _CANCELLED_NOTE = "The user cancelled the stream. Stop responding to the prior request."
 
@@ -80,6 +82,47 @@ class Listener:
 
 class Run:
     """See the module's docstring."""
+
+    __slots__ = (
+        "_encoder",
+        "_first_status",
+        "_first_title",
+        "_hidden",
+        "_listeners",
+        "_pending",
+        "_thread_state",
+        "_waiters",
+        "afterwards",
+        "agent_id",
+        "agent_version",
+        "bytes",
+        "changes",
+        "checkpointing",
+        "default_title",
+        "finished",
+        "finishing",
+        "frames",
+        "handling",
+        "key",
+        "noted_uses",
+        "on_end",
+        "refusal",
+        "renewed_at",
+        "resumable",
+        "started",
+        "started_at",
+        "stop_reason",
+        "stored",
+        "task",
+        "thread",
+        "thread_changed",
+        "title_is_proposed",
+        "trace",
+        "unstored_bytes",
+        "unstored_since",
+        "usage",
+        "woken_at",
+    )
 
     def __init__(
         self,
@@ -119,7 +162,8 @@ class Run:
         self.unstored_bytes = 0
         self.unstored_since = 0.0
         """Loop time of the oldest frame that is not; 0 if there is none."""
-        self.renewed_at = self.started_at = asyncio.get_running_loop().time()
+        self.renewed_at = self.started_at = self.woken_at = asyncio.get_running_loop().time()
+        """`woken_at`: about when something last happened that listeners were told of."""
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: StopReason | None = None
         self.checkpointing: asyncio.Future[None] | None = None
@@ -205,7 +249,7 @@ class Run:
         if not self.finishing and (len(self.frames) >= MAX_EVENTS or self.bytes > MAX_BYTES):
             raise AnswerTooLong("The answer grew too long and was cut off.")
         if not self.unstored_since:
-            self.unstored_since = asyncio.get_running_loop().time()
+            self.unstored_since = self.woken_at = asyncio.get_running_loop().time()
         self.frames.append(frame)
         if self._waiters:
             self.wake()
@@ -299,20 +343,26 @@ class Run:
         """Forget what is in the database and was heard by whoever listens, but for the last of it."""
         self.frames.forget(min([self.stored, *(listener.seen for listener in self._listeners)]))
 
-    async def wait(self, seen: int, *, seconds: float) -> None:
-        """Return once there are more than `seen` frames, or the run is finished, or `seconds` have passed."""
+    async def wait(self, seen: int) -> None:
+        """Return once there are more than `seen` frames, or the run is finished, or it was silent for `PING_SECONDS`.
+
+        The hub's clock tells of the silence: a timer for each wait would cost more than the wait.
+        """
         if len(self.frames) > seen or self.finished:
             return
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        timer = loop.call_later(seconds, _release, waiter)
         try:
             await waiter
         finally:
-            timer.cancel()
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
+
+    def wake_if_silent(self, now: float) -> None:
+        """Let those who listen tell their clients that the connection still stands."""
+        if self._waiters and now - self.woken_at >= PING_SECONDS:
+            self.woken_at = now
+            self.wake()
 
     def wake(self) -> None:
         """Let everyone who waits look again."""

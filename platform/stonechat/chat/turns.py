@@ -183,7 +183,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         turn = self._turn(run, caller=context, config=config, history=begun.history)
         self.hub.start(run, lambda _: acted.watch(act(turn, step, tools=self.tools, go_on=say_nothing)))
         while not run.finished:
-            await run.wait(len(run.frames), seconds=1.0)
+            await run.wait(len(run.frames))
         if acted.error is not None:
             raise acted.error
         return SyncCustomActionResponse(updated_item=acted.item)

@@ -3,7 +3,13 @@
 from stonechat.web.addresses import ClientAddress, client_address
 from stonechat.web.middleware import BodyLimit, DefaultHeaders, install_middlewares
 from stonechat.web.paging import MAX_PAGE, Cursor, Limit, Page, cut_page, decode_cursor, encode_cursor
-from stonechat.web.problems import PROBLEM_JSON, install_problem_handlers, problem_response
+from stonechat.web.problems import (
+    PROBLEM_JSON,
+    UnexpectedErrors,
+    database_problem,
+    install_problem_handlers,
+    problem_response,
+)
 
 __all__ = [
     "MAX_PAGE",
@@ -14,8 +20,10 @@ __all__ = [
     "DefaultHeaders",
     "Limit",
     "Page",
+    "UnexpectedErrors",
     "client_address",
     "cut_page",
+    "database_problem",
     "decode_cursor",
     "encode_cursor",
     "install_middlewares",

@@ -86,7 +86,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(DBAPIError, _on_database_error)
-    app.add_middleware(_UnexpectedErrors)
+    app.add_middleware(UnexpectedErrors)
     _describe_problems(app)
 
 
@@ -123,8 +123,13 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_database_error(_request: Request, error: Exception) -> Response:
-    """Postgres stores no NUL: whichever field held one, it is the request that is at fault."""
-    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else None
+    assert isinstance(error, DBAPIError)  # noqa: S101
+    return database_problem(error)
+
+
+def database_problem(error: DBAPIError) -> Response:
+    """Postgres stores no NUL: whichever field held one, it is the request that is at fault. Raises any other error."""
+    cause = error.orig.__cause__ if error.orig else None
     if isinstance(cause, CharacterNotInRepertoireError):
         return problem_response(errors.InvalidInput("One of the values holds a NUL character. Leave it out."))
     raise error
@@ -163,7 +168,7 @@ async def _on_http_exception(_request: Request, error: Exception) -> Response:
     return _render(document | ({"detail": detail} if detail else {}), headers)
 
 
-class _UnexpectedErrors:
+class UnexpectedErrors:
     """Turns any other exception into a 500 problem with an incident id; the traceback goes to the log alone.
 
     Innermost of the middlewares and not Starlette's handler for `Exception`, which answers outside all of them.
