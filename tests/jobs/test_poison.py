@@ -45,7 +45,7 @@ async def test_a_job_that_kills_its_worker_is_held_and_the_others_are_done(
 async def _work_until_it_dies_or_gives_up(url: str, kind: str) -> tuple[int | None, str]:
     sources = str(Path(stonechat.__file__).parent.parent)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(WORKER), url, kind,
+        sys.executable, "-P", str(WORKER), url, kind,
         env=os.environ | {"PYTHONPATH": sources},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip

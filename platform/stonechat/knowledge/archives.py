@@ -22,6 +22,7 @@ from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.extractors.office import open_zip, read_part
 from stonechat.knowledge.media import MediaType, detect
 from stonechat.knowledge.models import Document
+from stonechat.knowledge.progress import Report
 from stonechat.knowledge.service import MAX_DOCUMENT_BYTES, add_document, bury, check_size
 
 MAX_FILES = 1000
@@ -48,10 +49,11 @@ class Unpacked:
         return f"{self.taken} files were taken out, {len(self.refused)} could not be: {named}"
 
 
-async def unpack(knowledge: Knowledge, archive: Document, *, data: bytes) -> Unpacked:
+async def unpack(knowledge: Knowledge, archive: Document, *, data: bytes, report: Report) -> Unpacked:
     """Make a document of each file; those that are there already, unchanged, stay; those that are gone, go.
 
-    Raises a `DocumentUnreadable` if the archive cannot be opened. May run twice, and ends in the same state.
+    Raises a `DocumentUnreadable` if the archive cannot be opened. May run twice, and ends in the same state; ends early
+    with what `report` raises.
     """
     opened = await asyncio.to_thread(open_zip, data)
     tenant_id, parent_id = archive.tenant_id, archive.document_id
@@ -59,7 +61,9 @@ async def unpack(knowledge: Knowledge, archive: Document, *, data: bytes) -> Unp
     refused: list[str] = []
     kept: set[str] = set()
     with opened:
-        for number, name in enumerate(_files(opened)):
+        names = list(_files(opened))
+        for number, name in enumerate(names):
+            await report("files", number, min(len(names), MAX_FILES))
             if number >= MAX_FILES:
                 refused.append(f"An archive may hold at most {MAX_FILES} files.")
                 break

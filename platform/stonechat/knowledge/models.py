@@ -96,6 +96,14 @@ class Document(TenantRow):
     ready_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     """Set first of all when a document is deleted: from then on it is not found and never answers."""
+    tags: Mapped[list[str]] = mapped_column(server_default=sql("'{}'"))
+    """Words to filter searches by."""
+    reading: Mapped[str | None]
+    """The attempt at reading it that counts; whoever started another, or cancelled, takes this one's word away."""
+    progress_stage: Mapped[str | None]
+    """What is counted while it is read: `pages`, `files` of an archive, or `passages` written to the index."""
+    progress_done: Mapped[int] = mapped_column(server_default=sql("0"))
+    progress_total: Mapped[int] = mapped_column(server_default=sql("0"))
 
 
 class Chunk(TenantRow):
@@ -120,6 +128,8 @@ class Chunk(TenantRow):
     """Counted from 1; only for media that have pages."""
     headings: Mapped[list[str]] = mapped_column(server_default=sql("'{}'"))
     anchor: Mapped[str | None]
+    columns: Mapped[str | None]
+    """The header row of the table that the passage continues, if it begins inside one."""
 
 
 class IndexState(TenantRow):
@@ -131,3 +141,26 @@ class IndexState(TenantRow):
     languages: Mapped[list[str]] = mapped_column(server_default=sql("'{}'"))
     layout: Mapped[str] = mapped_column(server_default=sql("'per_tenant'"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class KnowledgeCheck(TenantRow):
+    """How far the checks of a tenant's index have come, and what they found and repaired, added up over a round."""
+
+    __tablename__ = "knowledge_checks"
+
+    passages_after: Mapped[str | None]
+    """The chunk id up to which index and Postgres were compared in this round; null: it begins anew."""
+    files_after: Mapped[str | None]
+    """The document id up to which files and rows were compared in this round."""
+    checked_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    """When everything had been compared once."""
+    found: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
+    """Of the last complete round, by the names of `consistency.Findings`."""
+    repaired: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))
+    """Of the round that goes on."""
+    reindex_after: Mapped[str | None]
+    reindex_done: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    reindex_total: Mapped[int] = mapped_column(BigInteger, server_default=sql("0"))
+    reindex_asked_at: Mapped[datetime | None]
+    reindexed_at: Mapped[datetime | None]

@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
-from stonechat.errors import DocumentEmpty, InvalidInput, NotFound, PayloadTooLarge
+from stonechat.errors import DocumentEmpty, InvalidInput, NotFound, PayloadTooLarge, StorageFull
 from stonechat.files import FileStore
 from stonechat.jobs import enqueue
 from stonechat.knowledge.extraction import refuse_unreadable
 from stonechat.knowledge.media import MediaType, detect
 from stonechat.knowledge.models import Chunk, Document, DocumentStatus
+from stonechat.knowledge.quota import require_room
 from stonechat.web.paging import decode_cursor, encode_cursor
 
 MAX_DOCUMENT_BYTES = 25 * 1024 * 1024
@@ -42,8 +43,8 @@ async def create_document(
 ) -> Document:
     """Take a file in: checked, stored and queued for reading; its status tells the rest.
 
-    Raises `PayloadTooLarge`, `DocumentEmpty`, `DocumentEncrypted`, `UnsupportedMediaType` or `InvalidInput`. What the
-    file is, its content says, not its name. Touches the database only after the file is stored.
+    Raises `PayloadTooLarge`, `DocumentEmpty`, `DocumentEncrypted`, `UnsupportedMediaType`, `InvalidInput` or
+    `StorageFull`. What the file is, its content says, not its name. Touches the database only after the file is stored.
     """
     actor.require("write")
     filename = _clean(PurePosixPath((filename or "").replace("\\", "/")).name, limit=MAX_FILENAME)
@@ -91,6 +92,11 @@ async def add_document(
         updated_at=now,
     )
     await files.put(tenant_id, original_of(document.document_id), data=data)
+    try:
+        await require_room(session, tenant_id, documents=1, size=len(data))
+    except StorageFull:
+        await files.delete(tenant_id, original_of(document.document_id))
+        raise
     session.add(document)
     await session.flush()
     await _enqueue(session, INGEST, document)
@@ -181,7 +187,8 @@ async def reprocess_document(session: AsyncSession, actor: Actor, *, document_id
     """Read a document again. Until that is done, its present passages keep answering."""
     actor.require("write")
     document = await get_document(session, actor, document_id=document_id, lock=True)
-    document.status, document.error_code, document.error = "pending", None, None
+    document.status, document.error = "pending", None
+    document.reading, document.progress_stage = None, None
     document.updated_at = clock.now()
     await session.flush()
     await _enqueue(session, INGEST, document)
