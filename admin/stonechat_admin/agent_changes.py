@@ -146,6 +146,10 @@ _FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("Corners", lambda config: dict(RADII)[config.theme.radius]),
     ("Spacing", lambda config: dict(DENSITIES)[config.theme.density]),
     ("Button’s label", lambda config: config.launcher.label),
+    ("Button’s icon", lambda config: config.launcher.icon),
+    ("Button says by itself", lambda config: config.launcher.teaser.text),
+    ("Seconds before it speaks", lambda config: str(config.launcher.teaser.delay_seconds)),
+    ("Pages without the button", lambda config: ", ".join(config.launcher.hidden_paths)),
     ("Button’s place", lambda config: dict(SIDES)[config.launcher.position]),
     *((label, _rule(name)) for name, label in RULE_LABELS.items()),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -65,6 +67,49 @@ async def test_the_loader_is_evergreen(client: httpx.AsyncClient) -> None:
         assert (unchanged.status_code, unchanged.content) == (304, b"")
         assert unchanged.headers["etag"] == loader.headers["etag"]
     assert (await client.get("/embed.js", headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+async def test_a_version_of_the_loader_keeps_its_address(client: httpx.AsyncClient, services: Services) -> None:
+    loader = services.assets.loader
+    digest = loader.digest[:16]
+    answer = await client.get(f"/embed/{digest}/embed.js", headers={"Accept-Encoding": "identity"})
+    assert answer.content == loader.content
+    assert "immutable" in answer.headers["cache-control"]
+    assert loader.integrity == "sha256-" + base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+    assert (await client.get("/embed/0000000000000000/embed.js")).status_code == 404
+
+
+async def test_a_keys_own_loader_wears_what_was_published(
+    client: httpx.AsyncClient, services: Services, tenant_id: UUID
+) -> None:
+    launcher = {
+        "label": "Fragen?</script>",
+        "position": "left",
+        "icon": "spark",
+        "teaser": {"text": "Kann ich helfen?", "delay_seconds": 3},
+        "hidden_paths": ["/checkout/*", "/cart.html"],
+    }
+    site = await make_site(services, tenant_id, launcher=launcher)
+    key = await make_domain_key(services.database, tenant_id, agent_id=site.agent_id)
+    answer = await client.get(f"/e/{key.key}.js", headers={"Accept-Encoding": "identity"})
+    assert answer.status_code == 200
+    prefix, _, loader = answer.text.partition(");\n")
+    assert loader.encode() == services.assets.loader.content
+    look = json.loads(prefix.split("document.currentScript.dataset,", 1)[1])
+    assert look["domainKey"] == key.key
+    assert (look["label"], look["position"], look["teaser"], look["delay"]) == (
+        "Fragen?</script>", "left", "Kann ich helfen?", "3000",
+    )  # fmt: skip
+    assert look["icon"].startswith("M14 2")
+    hidden = re.compile(look["hidden"].replace("\\/", "/"))
+    assert hidden.search("/checkout/pay")
+    assert hidden.search("/cart.html")
+    assert not hidden.search("/cartxhtml")
+    assert not hidden.search("/shop/checkout/pay")
+    unchanged = await client.get(f"/e/{key.key}.js", headers={"If-None-Match": answer.headers["etag"]})
+    assert unchanged.status_code == 304
+    assert "max-age=300" in unchanged.headers["cache-control"]
+    assert (await client.get("/e/pk_nobody.js")).json()["code"] == "unknown_domain_key"
 
 
 async def test_a_built_file_is_kept_for_ever(client: httpx.AsyncClient, services: Services) -> None:

@@ -49,6 +49,7 @@ def frame(**changes: Any) -> Document:
         "error": None,
         "script": "/embed/assets/0123/frame.js",
         "extras": "/embed/assets/4567/extras.js",
+        "files": {},
     }
     return render_frame(**values | changes)
 
@@ -71,6 +72,8 @@ def test_the_document_holds_the_config_and_one_script_with_the_policys_nonce() -
         "domain_key": "pk_1",
         "ticket": "a.b.c",
         "parents": ["https://shop.example", "https://*.example.com:8443"],
+        "extras": "/embed/assets/4567/extras.js",
+        "files": {},
         "agent": {"name": "Robin", "greeting": "Hello"},
         "error": None,
     }

@@ -12,6 +12,7 @@ EXEMPT = {
     "/healthz": "touches nothing",
     "/readyz": "a load balancer's, which must not be told 429",
     "/embed.js": "from memory, cached by browsers",
+    "/embed/{digest}/embed.js": "from memory, cached for ever",
     "/embed/assets/{digest}/{name}": "from memory, cached for ever",
     "/console/assets/{digest}/{name:path}": "from memory, cached for ever",
     "/openapi.json": "from memory",

@@ -87,11 +87,13 @@ async def client_of(
         yield client
 
 
-async def make_site(services: Services, tenant_id: UUID, *, name: str = "Robin", publish: bool = True) -> Site:
+async def make_site(
+    services: Services, tenant_id: UUID, *, name: str = "Robin", publish: bool = True, **config: Any
+) -> Site:
     """An agent (published unless told otherwise) and an API key of a tenant."""
     actor = system(tenant_id)
     async with services.database.tenant(tenant_id) as session:
-        agent = await create_agent(session, actor, config={"name": name})
+        agent = await create_agent(session, actor, config={"name": name, **config})
         _, api_key = await create_api_key(session, actor, name="tests", scopes=["admin"])
         if publish:
             await publish_agent(session, actor, agent_id=agent.id, settings=services.settings)

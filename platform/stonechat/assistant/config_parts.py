@@ -49,6 +49,19 @@ class Theme(Part):
     """How much air there is between messages."""
 
 
+class Teaser(Part):
+    """What the button says by itself, once for each visit."""
+
+    text: Annotated[Line, Field(max_length=160)] = ""
+    """Nothing is said where this is empty."""
+    delay_seconds: Annotated[int, Field(ge=0, le=600)] = 5
+    """How long the page is left in peace first."""
+
+
+PathPattern = Annotated[str, Field(pattern=r"^/[^\s\x00-\x1f\x7f]{0,199}$")]
+"""A path as the address shows it, such as `/checkout`; `*` stands for any characters, as in `/account/*`."""
+
+
 class Launcher(Part):
     """The button on the customer's page that opens the conversation."""
 
@@ -56,6 +69,12 @@ class Launcher(Part):
     """Its accessible name and its text."""
     position: Literal["left", "right"] = "right"
     """Which lower corner it sits in."""
+    icon: Literal["chat", "question", "spark", "heart"] = "chat"
+    """What is drawn on it."""
+    teaser: Teaser = Teaser()
+    """What it says by itself."""
+    hidden_paths: Annotated[tuple[PathPattern, ...], Field(max_length=20)] = ()
+    """Pages without the button; a script there may still open the chat."""
 
 
 class KnowledgeUse(Part):

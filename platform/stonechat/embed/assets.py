@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,11 @@ class Asset:
         return f"/embed/assets/{self.digest[:16]}/{self.name}"
 
     @property
+    def integrity(self) -> str:
+        """For the `integrity` attribute of a script tag."""
+        return f"sha256-{b64encode(bytes.fromhex(self.digest)).decode()}"
+
+    @property
     def etag(self) -> str:
         return f'"{self.digest[:32]}"'
 
@@ -40,7 +46,9 @@ class Asset:
 class Assets:
     """The files of one build."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], *, releases: Iterable[bytes] = ()) -> None:
+        loaders = (_asset(LOADER, content) for content in releases)
+        self._releases = {loader.digest[:16]: loader for loader in loaders}
         self._files = {name: _asset(name, content) for name, content in files.items()}
         if missing := {LOADER, FRAME_SCRIPT, EXTRAS_SCRIPT} - self._files.keys():
             raise AssetsBroken(f"The built widget lacks {', '.join(sorted(missing))}.")
@@ -57,6 +65,19 @@ class Assets:
     def extras_script(self) -> Asset:
         """What the frame's script loads when something rare appears: widgets, forms, files, dictation."""
         return self._files[EXTRAS_SCRIPT]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What the frame fetches by name when it needs it, such as words of a language: the `{hash}` of each path."""
+        return {
+            name: asset.digest[:16]
+            for name, asset in self._files.items()
+            if name not in (LOADER, FRAME_SCRIPT, EXTRAS_SCRIPT)
+        }
+
+    def find_loader(self, digest: str) -> Asset | None:
+        """The loader of this very hash: this build's, or an earlier release's, so that pages which name one go on working."""
+        return self.loader if self.loader.digest[:16] == digest else self._releases.get(digest)
 
     def find(self, digest: str, name: str) -> Asset | None:
         """The file under this very hash, or None: an old page asks for an old file, which must not be answered anew."""
@@ -75,7 +96,7 @@ def load_assets(folder: Path = STATIC) -> Assets:
     for name, content in files.items():
         if hashlib.sha256(content).hexdigest() != expected[name]:
             raise AssetsBroken(f"{name} is not the file that the manifest names.")
-    return Assets(files)
+    return Assets(files, releases=[path.read_bytes() for path in sorted((folder / "releases").glob("*.js"))])
 
 
 def _asset(name: str, content: bytes) -> Asset:

@@ -57,23 +57,33 @@ def render_frame(
     error: StonechatError | None,
     script: str,
     extras: str,
+    files: Mapping[str, str] | None = None,
 ) -> Document:
     """The frame of one domain key. `parents` are canonical origins; an empty list lets no page show the frame.
 
-    `script` is the path of the frame's script, `extras` of the one which that loads when it needs to.
+    `script` is the path of the frame's script, `extras` of the one which that loads when it needs to; `files` are the
+    digests of what else it may need (`Assets.digests`).
     """
     config = {
         "domain_key": public_key,
         "ticket": ticket,
         "parents": list(parents),
         "extras": extras,
+        "files": dict(files or {}),
         "agent": agent,
         "error": {"code": error.code, "message": error.detail or error.title} if error is not None else None,
     }
     return _document(config, title=str(agent["name"]) if agent else "Chat", parents=parents, script=script)
 
 
-def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], script: str, extras: str) -> Document:
+def render_preview(
+    *,
+    agent: dict[str, Any],
+    scheme: Literal["light", "dark"],
+    script: str,
+    extras: str,
+    files: Mapping[str, str] | None = None,
+) -> Document:
     """The frame with a public configuration that nobody published, for the console's own pages and no others.
 
     It opens no session; the page around it posts what is being changed (`widget/src/frame/preview.ts`).
@@ -83,6 +93,7 @@ def render_preview(*, agent: dict[str, Any], scheme: Literal["light", "dark"], s
         "ticket": "",
         "parents": [],
         "extras": extras,
+        "files": dict(files or {}),
         "agent": agent,
         "error": None,
         "preview": scheme,

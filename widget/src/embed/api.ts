@@ -5,8 +5,7 @@ import { createWidget } from "./widget.ts";
 /** An array, or the `arguments` of the stub that a customer pasted. */
 type Call = Iterable<unknown>;
 type Verb = (first?: unknown, second?: unknown) => void;
-/** What the last handler answers: of `tool`, the output. */
-type Happened = Event & { detail?: unknown; answer?: Promise<unknown> };
+type Handler = (detail?: unknown) => unknown;
 
 export interface Api {
   (...call: unknown[]): void;
@@ -17,17 +16,20 @@ export interface Api {
 
 /** What customers may ask for. `on` is answered at once for a `ready` that has already been. */
 export function start(options: Options, early: Call[], create = createWidget): Api {
-  // An EventTarget keeps one throwing handler from the others, and reports it.
-  const events = new EventTarget();
+  const handlers: [unknown, Handler][] = [];
   let verbs: Record<string, Verb> = {};
   let waiting: Call[] | undefined = early;
   let ready = false;
 
+  /** What the last handler answers: of `tool`, the output. */
   const emit = (event: string, detail?: unknown) => {
+    let answer: Promise<unknown> | undefined;
     ready ||= event === "ready";
-    const happened: Happened = new CustomEvent(event, { detail });
-    events.dispatchEvent(happened);
-    return happened.answer;
+    for (const [name, handler] of handlers) {
+      // A handler that throws is reported as a rejection, and keeps none of the others from hearing.
+      if (name === event) answer = (async () => handler(detail))();
+    }
+    return answer;
   };
   const run = (call: Call) => {
     const [verb, first, second] = call;
@@ -42,12 +44,8 @@ export function start(options: Options, early: Call[], create = createWidget): A
     verbs = {
       ...widget,
       on(event, handler) {
-        const call = handler as (detail?: unknown) => unknown;
-        events.addEventListener(event as string, (happened: Happened) => {
-          const { detail } = happened;
-          happened.answer = new Promise((answer) => answer(call(detail)));
-        });
-        if (ready && event === "ready") call();
+        handlers.push([event, handler as Handler]);
+        if (ready && event === "ready") (handler as Handler)();
       },
       shutdown() {
         api.live = false;

@@ -12,6 +12,13 @@ export interface Options extends DOMStringMap {
   accent?: string;
   position?: string;
   label?: string;
+  /** What was published: the address of a key, `/e/pk_....js`, writes it into the tag. A clip path, `M14 3c6...`. */
+  icon?: string;
+  /** What the launcher says by itself, and after how many milliseconds. */
+  teaser?: string;
+  delay?: string;
+  /** A regular expression of the paths on which there is no launcher. */
+  hidden?: string;
 }
 
 export const optionsOf = (script: HTMLScriptElement): Options =>

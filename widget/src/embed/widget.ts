@@ -19,34 +19,38 @@ export interface Widget {
 /** `load` fires for refused and unreachable frames too; a live one says `ready` at once. */
 const READY_AFTER_LOAD = 5_000;
 const DEFAULT_ACCENT = "#1f6f5c";
-const WORDS = {
-  en: ["Open chat", "The chat could not be opened here"],
-  de: ["Chat öffnen", "Der Chat lässt sich hier nicht öffnen"],
-} as const;
+/** What is published has words in the site's own language; these stand in for them. */
+const OPEN = "Open chat";
+const ICON = "M14 3c6 0 11 4 11 9s-5 9-11 9q-2 0-4-.5L6 24v-5c-2-2-3-4-3-7 0-5 5-9 11-9";
+const REFUSED = "The chat could not be opened here";
 
-export function createWidget(options: Options, emit: (event: string, detail?: unknown) => void): Widget {
-  const { origin, domainKey, locale, target, label } = options;
+export function createWidget(options: Options, emit: (event: string, detail?: unknown) => unknown): Widget {
+  const { origin, domainKey, locale, target, label, icon, teaser, hidden } = options;
   const address = `${origin}/embed/frame?k=${domainKey}`;
-  const words = WORDS[/^de\b/.test(locale || navigator.language) ? "de" : "en"];
-  const page = document.documentElement;
   const narrow = matchMedia("(max-width: 640px)");
 
   let userToken = options.userToken || null;
   let launcher: HTMLButtonElement | undefined;
   let panel: HTMLDialogElement | undefined;
+  let bubble: HTMLElement | undefined;
   let frame: HTMLIFrameElement | undefined;
   let port: MessagePort | undefined;
   let ready = false;
   let opened = false;
+  /** Remembers for the tab that the teaser was seen; where storage is blocked, for the page. */
+  let tab: Record<string, unknown> = {};
   let modal = false;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let before: HTMLElement | null | undefined;
-  let overflow = "";
 
   const make = <K extends keyof HTMLElementTagNameMap>(
     tag: K,
     properties?: Partial<HTMLElementTagNameMap[K]>,
   ): HTMLElementTagNameMap[K] => Object.assign(document.createElement(tag), properties);
+
+  try {
+    tab = sessionStorage as unknown as typeof tab;
+  } catch {}
 
   const host = make("div");
   host.toggleAttribute("data-stonechat");
@@ -55,11 +59,11 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
   root.adoptedStyleSheets = [sheet];
 
   const dress = (accent: string, left: boolean, name: string) => {
-    sheet.replaceSync(`${css}:host{--accent:${accent}}`);
+    sheet.replaceSync(`${css}:host{--accent:${accent};--icon:path("${icon || ICON}")}`);
     host.toggleAttribute("data-left", left);
     if (launcher) launcher.ariaLabel = name;
   };
-  const post = (message: ToFrame) => ready && port?.postMessage(message);
+  const post = (message: ToFrame) => ready && (port as MessagePort).postMessage(message);
 
   // ── the frame ──
 
@@ -69,33 +73,22 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     host.toggleAttribute("data-ready", isReady);
     notice.textContent = "";
   };
-  const refuse = (byThisPage: boolean) => {
-    if (ready || !frame) return;
-    settle(false);
-    // When the page's own policy keeps the frame out, the chat itself is well: a tab of its own works.
-    notice.append(words[1], make("a", {
-      textContent: words[0],
-      href: address,
-      target: "_blank",
-      rel: "noopener",
-      onclick: (event) => {
-        if (byThisPage) return;
-        event.preventDefault();
-        drop();
-        warm();
-      },
-    }));
-    emit("error");
-  };
-  // Of this origin the page loads two things: this script, which runs, and the frame.
-  const violated = (event: SecurityPolicyViolationEvent) => event.blockedURI.startsWith(origin) && refuse(true);
-
   const drop = () => {
     settle(false);
     port?.close();
     frame?.remove();
     frame = undefined;
   };
+
+  const refuse = () => {
+    if (ready) return;
+    // Closing and opening tries again; where the page's own policy keeps the frame out, the chat in a tab of its own is well.
+    drop();
+    notice.append(REFUSED, make("a", { textContent: OPEN, href: address, target: "_blank", rel: "noopener" }));
+    emit("error");
+  };
+  // Of this origin the page loads two things: this script, which runs, and the frame.
+  const violated = (event: SecurityPolicyViolationEvent) => event.blockedURI.startsWith(origin) && refuse();
 
   const greet = () => {
     // Also after a reload inside the frame: each document is greeted once, on a port of its own.
@@ -104,13 +97,13 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     port = channel.port1;
     port.onmessage = hear;
     settle(false);
-    timer = setTimeout(refuse, READY_AFTER_LOAD, false);
+    timer = setTimeout(refuse, READY_AFTER_LOAD);
     frame?.contentWindow?.postMessage(hello(target ? "inline" : "panel", locale || null, userToken), origin, [
       channel.port2,
     ]);
   };
 
-  const hear = ({ data }: MessageEvent<unknown>) => {
+  const hear = async ({ data }: MessageEvent<unknown>) => {
     if (!isToHost(data)) return;
     const { type } = data;
     if (type === "ready") {
@@ -120,12 +113,24 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     } else if (type === "close") close();
     else if (type === "launcher") dress(data.accent, data.position === "left", label || data.label);
     else if (type === "unread") launcher?.toggleAttribute("data-unread", !opened && data.count > 0);
-    else emit(type, data.detail);
+    else {
+      const answer = emit(type, data.detail);
+      if (type !== "tool") return;
+      let result: string | null = null;
+      let error: string | null = null;
+      try {
+        if (!answer) throw "no handler";
+        result = JSON.stringify(await answer);
+      } catch (raised) {
+        error = `${raised}`;
+      }
+      post({ type, id: data.id, result, error });
+    }
   };
 
   const warm = () => {
     if (frame) return;
-    frame = make("iframe", { title: "Chat", onload: greet, src: address });
+    frame = make("iframe", { title: "Chat", onload: greet, allow: "microphone;clipboard-write", src: address });
     stage.prepend(frame);
   };
 
@@ -134,20 +139,16 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
   const show = () => {
     if (!panel || !opened) return;
     panel.close();
-    lock(narrow.matches);
+    modal = narrow.matches;
     // Not show(): its focusing steps would take the focus from a page that opens the chat by itself.
     if (modal) panel.showModal();
     else panel.open = true;
-  };
-  // Beside a full screen the page must not scroll; an inline style of the page's own is put back.
-  const lock = (on: boolean) => {
-    if (on !== modal) [page.style.overflow, overflow] = [on ? "hidden" : overflow, page.style.overflow];
-    modal = on;
   };
   const open = (focus: boolean) => {
     warm();
     if (!launcher || opened) return;
     opened = true;
+    hush();
     before = document.activeElement as HTMLElement | null;
     show();
     launcher.ariaExpanded = "true";
@@ -161,7 +162,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     const within = modal || document.activeElement === host;
     opened = false;
     panel?.close();
-    lock(false);
+    modal = false;
     launcher.ariaExpanded = "false";
     // Focus goes back to what opened the chat, unless the visitor is already elsewhere.
     if (within) (before?.matches("body,[data-stonechat]") ? launcher : before)?.focus();
@@ -170,29 +171,46 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
   };
   const toggle = () => (opened ? close() : open(true));
 
+  // ── what it says by itself ──
+
+  const hush = () => {
+    tab.stonechat = 1;
+    bubble?.remove();
+  };
+  const tease = () => {
+    if (opened || tab.stonechat) return;
+    bubble = make("div", { className: "teaser", role: "status" });
+    root.append(bubble);
+    bubble.append(
+      make("button", { textContent: teaser as string, onclick: toggle }),
+      make("button", { textContent: "×", ariaLabel: "Close", onclick: hush }),
+    );
+  };
+  // The keyboard of a phone covers what is fixed to the page: the panel takes what is left to see.
+  const fit = () => {
+    const { height, offsetTop } = visualViewport as VisualViewport;
+    host.style.cssText = `--h:${height}px;--t:${offsetTop}px`;
+  };
+
   if (target) host.toggleAttribute("data-inline");
   else {
     launcher = make("button", {
       className: "launcher",
-      type: "button",
       ariaExpanded: "false",
       onpointerenter: warm,
       onfocus: warm,
       onclick: toggle,
     });
     panel = make("dialog", {
-      className: "panel",
       ariaLabel: "Chat",
-      // Escape on a modal dialog; a second one closes it whatever this handler says.
-      oncancel(event) {
-        event.preventDefault();
-        close();
-      },
+      // Escape closes a modal dialog by itself, and is only heard of here.
       onclose: () => panel?.open || close(),
       onkeydown: (event) => event.key === "Escape" && close(),
     });
     root.append(launcher, panel);
     narrow.addEventListener("change", show);
+    (visualViewport as VisualViewport).addEventListener("resize", fit);
+    if (teaser) setTimeout(tease, options.delay as unknown as number);
   }
   const notice = make("div", { className: "notice", role: "status" });
   const stage = panel ?? root;
@@ -200,19 +218,21 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
   dress(
     isColour(options.accent) ? options.accent : DEFAULT_ACCENT,
     options.position === "left",
-    label || words[0],
+    label || OPEN,
   );
 
   // ── its place in the page: frameworks replace <body>, inline targets come and go ──
 
   const place = () => {
+    // Single-page applications change what they show when they change the address.
+    if (hidden) host.toggleAttribute("data-hidden", RegExp(hidden).test(location.pathname));
     if (host.isConnected) return;
     (target ? document.querySelector(target) : document.body)?.appendChild(host);
     if (target && host.isConnected) warm();
     show();
   };
   const watcher = new MutationObserver(place);
-  watcher.observe(page, { childList: true, subtree: true });
+  watcher.observe(document, { childList: true, subtree: true });
   document.addEventListener("securitypolicyviolation", violated);
   place();
   if ("open" in options) open(false);
