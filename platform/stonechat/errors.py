@@ -10,7 +10,7 @@
       MethodNotAllowed      405
       Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
                               WrongItem, NotOffered, AttachmentNotUploaded, AttachmentAlreadyUploaded, StorageFull,
-                              TooManySources
+                              TooManySources, BudgetUsedUp
       UploadTooSlow         408
       PayloadTooLarge       413   AudioTooLarge
       UnsupportedMediaType  415
@@ -175,6 +175,10 @@ class NotOffered(Conflict, RuntimeError):
     """A RuntimeError too, which is what the ChatKit SDK raises for it."""
 
     code, title = "not_offered", "This assistant does not offer that"
+
+
+class BudgetUsedUp(Conflict):
+    code, title = "budget_used_up", "No more can be used this month"
 
 
 class AttachmentNotUploaded(Conflict):

@@ -14,12 +14,14 @@ from pydantic import TypeAdapter
 from sqlalchemy import text
 from starlette.requests import HTTPConnection
 
+from stonechat.accounts.actor import system
 from stonechat.api.chatkit_body import MAX_BODY, MAX_DICTATION_BODY, read_body, require_fitting
 from stonechat.assistant.config import AgentConfig, parse_config
 from stonechat.chat.dictation import AT_ONCE_PER_TENANT, Dictation
 from stonechat.db.session import Database
 from stonechat.errors import (
     AudioTooLarge,
+    BudgetUsedUp,
     InvalidInput,
     NotOffered,
     PayloadTooLarge,
@@ -31,6 +33,7 @@ from stonechat.errors import (
 )
 from stonechat.identity.caller import Caller
 from stonechat.providers.transcription import MAX_AUDIO_BYTES, audio_type, transcribe
+from stonechat.usage.quota import Budget, put_budget
 from support import fake_openai as host
 from support.assistant import add_provider, model_providers
 from support.loopback import plain
@@ -150,6 +153,20 @@ async def test_an_agent_that_does_not_offer_it_takes_none(database: Database, te
             await Dictation(database, providers).transcribe(
                 WEBM, Caller(tenant_id, "u", "a"), config=AgentConfig(name="Shop")
             )
+
+
+async def test_dictation_ends_with_the_budget(database: Database, tenant_id: UUID) -> None:
+    caller, admin = Caller(tenant_id, "usr_1", "agt_1"), system(tenant_id)
+    usage = {"type": "tokens", "input_tokens": 14, "output_tokens": 45, "total_tokens": 59}
+    async with host.fake_openai(said(usage=usage)) as fake, model_providers(database) as providers:
+        await add_provider(database, tenant_id, base_url=fake.url)
+        async with database.tenant(tenant_id) as session:
+            await put_budget(session, admin, budget=Budget(max_tokens=59, message="Until next month."))
+        dictation = Dictation(database, providers)
+        assert await dictation.transcribe(WEBM, caller, config=ON) == "Guten Tag"
+        with pytest.raises(BudgetUsedUp, match="Until next month"):
+            await dictation.transcribe(WEBM, caller, config=ON)
+    assert len(fake.requests) == 1
 
 
 async def test_one_tenants_slow_dictation_leaves_room_for_others(

@@ -9,6 +9,7 @@ from stonechat.identity.caller import Caller
 from stonechat.providers.provider import ModelProviders
 from stonechat.providers.transcription import transcribe
 from stonechat.usage.ledger import record_use
+from stonechat.usage.quota import require_budget
 
 AT_ONCE = 8
 """Recordings that a process has under way. Each is held in memory several times over."""
@@ -24,7 +25,10 @@ class Dictation:
         self._under_way: list[Caller] = []
 
     async def transcribe(self, audio: bytes, caller: Caller, *, config: AgentConfig) -> str:
-        """What was said. Counted in the ledger. Raises `NotOffered`, `TooManyConcurrent`, and what `transcribe` raises."""
+        """What was said. Counted in the ledger.
+
+        Raises `NotOffered`, `TooManyConcurrent`, `BudgetUsedUp`, and what `transcribe` raises.
+        """
         if not config.dictation.enabled:
             raise NotOffered("This assistant does not offer dictation.")
         mine = sum(each.tenant_id == caller.tenant_id for each in self._under_way)
@@ -34,6 +38,8 @@ class Dictation:
             )
         self._under_way.append(caller)
         try:
+            async with self._database.tenant(caller.tenant_id, user_id=caller.user_id) as session:
+                await require_budget(session, caller.tenant_id)
             said = await transcribe(self._providers, caller.tenant_id, model=config.dictation.model, audio=audio)
         finally:
             self._under_way.remove(caller)

@@ -22,6 +22,7 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.db.session import Database
 from stonechat.db.tenancy import TenantRow
+from stonechat.errors import BudgetUsedUp
 from stonechat.usage.prices import CURRENCY
 from stonechat.usage.report import used_since
 
@@ -170,6 +171,21 @@ async def get_budget(session: AsyncSession, actor: Actor) -> BudgetState:
         refused=row.refused if row and counts else 0,
         refused_at=row.refused_at if row and counts else None,
     )
+
+
+async def require_budget(session: AsyncSession, tenant_id: UUID) -> None:
+    """Raise `BudgetUsedUp` where a question would be refused now: for what asks a model beside conversations.
+
+    Reserves nothing, so that a few such calls at once may end a little past the budget.
+    """
+    row = await session.get(UsageBudgetRow, tenant_id, populate_existing=True)
+    if row is None or row.month != month_of(clock.now()):
+        return
+    tokens, micros = await _reserved(session, tenant_id)
+    if (row.max_tokens is not None and row.used_tokens + tokens >= row.max_tokens) or (
+        row.max_cost_micros is not None and row.used_micros + micros >= row.max_cost_micros
+    ):
+        raise BudgetUsedUp(row.message or REFUSAL)
 
 
 async def put_budget(session: AsyncSession, actor: Actor, *, budget: Budget) -> BudgetState:
