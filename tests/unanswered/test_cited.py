@@ -148,7 +148,7 @@ KINDS: dict[str, tuple[bytes, str, str, str | None, int | None]] = {
     ),
     "手引き.md": (
         f"# 手引き\n\n## お手入れ\n\n月に一度、お酢と水でお手入れしてください。\n\n## 保証\n\n{made.JAPANESE}\n".encode(),
-        "保証期間",
+        "保証",
         made.JAPANESE,
         None,
         None,

@@ -11,6 +11,7 @@ from stonechat.api.idempotency import IdempotentRoute
 from stonechat.assistant.agents import load_config
 from stonechat.knowledge import search as retrieval
 from stonechat.knowledge import service, sources
+from stonechat.knowledge.editing import Rewriting, rewrite_source
 from stonechat.knowledge.models import DocumentStatus
 from stonechat.knowledge.schemas import (
     DocumentOut,
@@ -120,8 +121,13 @@ async def get_source(source_id: str, actor: ApiActor, session: TenantSession) ->
     )
 
 
-@router.patch("/sources/{source_id}", summary="Rename a source, or schedule it")
-async def update_source(source_id: str, patch: SourcePatch, actor: ApiActor, session: TenantSession) -> SourceOut:
+@router.patch("/sources/{source_id}", summary="Rename a source, schedule it, or rewrite what was written here")
+async def update_source(
+    source_id: str, patch: SourcePatch, actor: ApiActor, session: TenantSession, services: AppServices
+) -> SourceOut:
+    if patch.text is not None or patch.pairs is not None or patch.url is not None:
+        change = Rewriting(name=patch.name, text=patch.text, pairs=patch.pairs, url=patch.url)
+        await rewrite_source(session, actor, files=services.knowledge.files, source_id=source_id, change=change)
     return SourceOut.of(
         await web_sources.update_source(session, actor, source_id=source_id, name=patch.name, schedule=patch.schedule)
     )

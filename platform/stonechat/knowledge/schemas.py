@@ -103,6 +103,9 @@ class Pair(_SourceBase):
 
     question: str = Field(min_length=1, max_length=1000)
     answer: str = Field(min_length=1, max_length=20_000)
+    variants: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field(
+        default_factory=list, max_length=20, description="Other ways to ask it."
+    )
 
 
 class FaqSourceIn(_SourceBase):
@@ -135,6 +138,9 @@ class SourcePatch(_SourceBase):
 
     name: str | None = Field(None, min_length=1, max_length=300)
     schedule: Schedule | None = None
+    text: str | None = Field(None, min_length=1, max_length=2_000_000, description="Of a text that was written here.")
+    pairs: list[Pair] | None = Field(None, max_length=1000, description="In place of all that there are.")
+    url: str | None = Field(None, max_length=2000, description="Of what was written here; empty for none.")
 
 
 SourceIn = Annotated[TextSourceIn | FaqSourceIn | WebSourceIn, Field(discriminator="type")]
