@@ -29,6 +29,20 @@ const minifiedCss = {
   },
 };
 
+/** Of marked only the lexer is used; its module makes a whole parser when it is loaded, which no bundler may leave out. */
+const lexerOnly = {
+  name: "lexer-only",
+  setup(bundler) {
+    bundler.onLoad({ filter: /marked\.esm\.js$/ }, async ({ path }) => {
+      const source = await readFile(path, "utf8");
+      const end = /var (\w+)=new \w+;function \w+\(\w+,\w+\)\{return \1\.parse\(/.exec(source);
+      const lexer = /export\{[^}]*?\b(\w+) as Lexer\b/.exec(source);
+      if (!end || !lexer) throw new Error("marked is put together differently now: see lexerOnly");
+      return { contents: `${source.slice(0, end.index)}export{${lexer[1]} as Lexer}`, loader: "js" };
+    });
+  },
+};
+
 async function bundle({ entry, format, vendored = false }) {
   const result = await build({
     absWorkingDir: fileURLToPath(here),
@@ -41,7 +55,7 @@ async function bundle({ entry, format, vendored = false }) {
     charset: vendored ? "utf8" : "ascii",
     legalComments: "none",
     ...(vendored && { banner: { js: "/*! parts by others: see LICENSES.txt beside this file */" } }),
-    plugins: [minifiedCss],
+    plugins: [minifiedCss, lexerOnly],
     write: false,
     logLevel: "warning",
   });
