@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """Connections per process, over all of its pools."""
     qdrant_url: str | None = Field(None, validation_alias="QDRANT_URL")
     qdrant_api_key: SecretStr | None = Field(None, validation_alias="QDRANT_API_KEY")
+    index_layout: Literal["per_tenant", "shared"] = Field("per_tenant", validation_alias="STONECHAT_INDEX_LAYOUT")
+    """Of new tenants: a collection each, or one for all who have few passages. A server needs version 1.19 to share."""
     redis_url: str | None = Field(None, validation_alias="REDIS_URL")
     configured_files_url: str | None = Field(None, validation_alias="STONECHAT_FILES_URL")
     s3_access_key_id: str | None = Field(None, validation_alias="AWS_ACCESS_KEY_ID")

@@ -22,7 +22,7 @@ from uuid import UUID
 from stonechat.errors import InvalidInput
 from stonechat.knowledge.chunk import cut, index_text
 from stonechat.knowledge.extractors.plain import extract_text
-from stonechat.knowledge.index import IndexPoint, KnowledgeIndex
+from stonechat.knowledge.index import IndexPoint, KnowledgeIndex, points_of
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.language import detect_language
 
@@ -129,8 +129,8 @@ async def _load(index: KnowledgeIndex, judged: JudgedSet) -> tuple[int, set[str]
         document = extract_text(text.encode())
         language = detect_language(document.text)
         languages.add(language)
-        for ordinal, piece in enumerate(cut(document)):
-            points.append(IndexPoint(document_id, 1, ordinal, index_text(piece, title=title), language))
+        texts = [index_text(piece, title=title) for piece in cut(document)]
+        points += points_of(_TENANT, document_id, texts, language=language)
         if len(points) >= _WRITE:
             await index.upsert(_TENANT, points)
             chunks, points = chunks + len(points), []

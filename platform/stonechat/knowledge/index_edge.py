@@ -1,8 +1,9 @@
-"""Qdrant Edge: the index inside this process, a shard (a folder) per tenant, `<root>/<tenant id in hex>/g<generation>`.
+"""Qdrant Edge: the index inside this process, a shard (a folder) per collection.
 
-A call into Edge holds the interpreter lock, so all of them run on one thread of their own, in short batches. At most
-`MAX_OPEN` shards are open; the one longest unused is flushed and closed for the next. The write-ahead log stays on: it
-is what survives a kill, and what keeps a second process out of the folder.
+`<root>/<tenant id in hex>/g<generation>` is a tenant's own, `<root>/shared/<name>` one of small tenants together. A call
+into Edge holds the interpreter lock, so all of them run on one thread of their own, in short batches. At most `MAX_OPEN`
+shards are open; the one longest unused is flushed and closed for the next. The write-ahead log stays on: it is what
+survives a kill, and what keeps a second process out of the folder. Tidying is a child process's work (`index_tidy.py`).
 """
 
 from __future__ import annotations
@@ -18,32 +19,54 @@ from uuid import UUID
 
 from qdrant_edge import (
     CountRequest,
+    Distance,
     EdgeConfig,
     EdgeShard,
     EdgeSparseVectorParams,
+    EdgeVectorParams,
     FieldCondition,
     Filter,
+    IdfParams,
+    KeywordIndexParams,
+    MatchAny,
     MatchValue,
     Modifier,
     PayloadSchemaType,
     Point,
     Query,
     QueryRequest,
+    ScrollRequest,
+    SearchParams,
     SparseVector,
     UpdateOperation,
 )
 
 from stonechat.errors import Unavailable
-from stonechat.knowledge.index import BATCH, MAX_HITS, VECTOR, Hit, IndexPoint, chunk_id, point_id
+from stonechat.knowledge.index import (
+    BATCH,
+    DENSE,
+    EVERYTHING,
+    FILTERED,
+    MAX_HELD,
+    MAX_HITS,
+    VECTOR,
+    At,
+    Held,
+    Hit,
+    IndexPoint,
+    Narrowing,
+    Place,
+    payload_of,
+    place_of,
+    point_id,
+)
 from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, document_vector
 from stonechat.knowledge.related import asked_vector
 
 MAX_OPEN = 20
 MAX_WAITING = 1000
 """Calls that may wait for the one thread; more are refused rather than queued."""
-OPTIMIZE_AFTER = 20_000
-"""Points written or deleted in a shard before its segments are tidied."""
-_GENERATION = 1
+_CONFIG_FILE = "edge_config.json"
 
 T = TypeVar("T")
 
@@ -54,33 +77,64 @@ class EdgeIndex:
     def __init__(self, root: Path, *, max_open: int = MAX_OPEN) -> None:
         self._root = root
         self._max_open = max_open
-        self._shards: OrderedDict[UUID, EdgeShard] = OrderedDict()
-        self._changes: dict[UUID, int] = {}
+        self._shards: OrderedDict[Path, EdgeShard] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="index")
         self._waiting = 0
         self._closed = False
 
-    async def upsert(self, tenant_id: UUID, points: Sequence[IndexPoint]) -> None:
+    async def upsert(self, at: At, points: Sequence[IndexPoint]) -> str | None:
+        place = place_of(at)
         for start in range(0, len(points), BATCH):
             batch = points[start : start + BATCH]
-            await self._run(lambda batch=batch: self._upsert(tenant_id, batch))  # type: ignore[misc]
+            await self._run(lambda batch=batch: self._upsert(place, batch))  # type: ignore[misc]
+        return None
 
     async def search(
-        self, tenant_id: UUID, query: str, *, limit: int, languages: Sequence[str] = (DEFAULT_LANGUAGE,)
+        self,
+        at: At,
+        query: str,
+        *,
+        limit: int,
+        languages: Sequence[str] = (DEFAULT_LANGUAGE,),
+        only: Narrowing = EVERYTHING,
     ) -> list[Hit]:
         indices, values = asked_vector(query, languages)
         if not indices:
             return []
-        return await self._run(lambda: self._search(tenant_id, SparseVector(indices, values), min(limit, MAX_HITS)))
+        vector = SparseVector(indices, values)
+        return await self._run(lambda: self._query(place_of(at), vector, VECTOR, min(limit, MAX_HITS), only))
 
-    async def delete_document(self, tenant_id: UUID, document_id: str, *, keep_version: int | None = None) -> None:
-        await self._run(lambda: self._delete(tenant_id, document_id, keep_version))
+    async def nearest(self, at: At, vector: Sequence[float], *, limit: int, only: Narrowing = EVERYTHING) -> list[Hit]:
+        place = place_of(at)
+        if place.dimensions is None:
+            return []
+        return await self._run(lambda: self._query(place, list(vector), DENSE, min(limit, MAX_HITS), only))
+
+    async def delete_document(self, at: At, document_id: str) -> None:
+        await self._run(lambda: self._delete(place_of(at), document_id))
+
+    async def delete_points(self, at: At, chunk_ids: Sequence[str]) -> None:
+        place = place_of(at)
+        for start in range(0, len(chunk_ids), BATCH):
+            batch = chunk_ids[start : start + BATCH]
+            await self._run(lambda batch=batch: self._delete_points(place, batch))  # type: ignore[misc]
+
+    async def label_document(self, at: At, document_id: str, *, source_id: str | None, tags: Sequence[str]) -> None:
+        await self._run(lambda: self._label(place_of(at), document_id, {"source_id": source_id, "tags": list(tags)}))
+
+    async def drop(self, at: At) -> None:
+        await self._run(lambda: self._drop(place_of(at)))
 
     async def drop_tenant(self, tenant_id: UUID) -> None:
-        await self._run(lambda: self._drop(tenant_id))
+        await self._run(lambda: self._drop_tenant(tenant_id))
 
-    async def count(self, tenant_id: UUID, *, document_id: str | None = None) -> int:
-        return await self._run(lambda: self._count(tenant_id, document_id))
+    async def count(self, at: At, *, document_id: str | None = None) -> int:
+        return await self._run(lambda: self._count(place_of(at), document_id))
+
+    async def held(
+        self, at: At, *, document_id: str | None = None, after: str | None = None, limit: int = MAX_HELD
+    ) -> list[Held]:
+        return await self._run(lambda: self._held(place_of(at), document_id, after, min(limit, MAX_HELD)))
 
     async def ready(self) -> None:
         await self._run(lambda: self._root.mkdir(parents=True, exist_ok=True))
@@ -109,32 +163,36 @@ class EdgeIndex:
 
     # Everything below runs on the index thread.
 
-    def _folder(self, tenant_id: UUID) -> Path:
-        return self._root / tenant_id.hex / f"g{_GENERATION}"
+    def _folder(self, place: Place) -> Path:
+        if place.layout == "shared":
+            return self._root / "shared" / place.shared_name
+        return self._root / place.tenant_id.hex / f"g{place.generation}"
 
-    def _shard(self, tenant_id: UUID, *, create: bool) -> EdgeShard | None:
-        """The tenant's shard, opened if need be; None if it does not exist and is not to be made."""
-        if (shard := self._shards.get(tenant_id)) is not None:
-            self._shards.move_to_end(tenant_id)
+    def _shard(self, place: Place, *, create: bool) -> EdgeShard | None:
+        """The place's shard, opened if need be; None if it does not exist and is not to be made."""
+        return self._opened(self._folder(place), make=place if create else None)
+
+    def _opened(self, folder: Path, *, make: Place | None = None) -> EdgeShard | None:
+        if (shard := self._shards.get(folder)) is not None:
+            self._shards.move_to_end(folder)
             return shard
-        folder = self._folder(tenant_id)
-        if (folder / "edge_config.json").exists():
+        if (folder / _CONFIG_FILE).exists():
             shard = self._load(folder)
-        elif create:
-            shard = self._create(folder)
+        elif make is not None:
+            shard = self._create(folder, make)
         else:
             return None
         while len(self._shards) >= self._max_open:
             _, oldest = self._shards.popitem(last=False)
             oldest.flush()
             oldest.close()
-        self._shards[tenant_id] = shard
+        self._shards[folder] = shard
         return shard
 
     @staticmethod
     def _load(folder: Path) -> EdgeShard:
         try:
-            return EdgeShard.load(str(folder), _config())
+            return EdgeShard.load(str(folder))
         except Exception as error:
             if "WouldBlock" in str(error):
                 raise Unavailable(
@@ -143,61 +201,93 @@ class EdgeIndex:
             raise
 
     @staticmethod
-    def _create(folder: Path) -> EdgeShard:
+    def _create(folder: Path, place: Place) -> EdgeShard:
         # The config file is written last: a folder without it is what a crash left of an earlier attempt.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
-        shard = EdgeShard.create(str(folder), _config())
-        shard.update(UpdateOperation.create_field_index("document_id", PayloadSchemaType.Keyword))
+        shard = EdgeShard.create(str(folder), _config(place.dimensions))
+        for name in FILTERED:
+            shard.update(UpdateOperation.create_field_index(name, PayloadSchemaType.Keyword))
+        if place.layout == "shared":
+            shard.update(UpdateOperation.create_field_index("tenant_id", KeywordIndexParams(is_tenant=True)))
         shard.flush()
         return shard
 
-    def _upsert(self, tenant_id: UUID, points: Sequence[IndexPoint]) -> None:
-        shard = self._shard(tenant_id, create=True)
+    def _upsert(self, place: Place, points: Sequence[IndexPoint]) -> None:
+        shard = self._shard(place, create=True)
         assert shard is not None  # noqa: S101  create=True
-        shard.update(UpdateOperation.upsert_points([_point(tenant_id, point) for point in points]))
-        self._changed(tenant_id, shard, len(points))
+        shard.update(UpdateOperation.upsert_points([_point(place, point) for point in points]))
 
-    def _search(self, tenant_id: UUID, vector: SparseVector, limit: int) -> list[Hit]:
-        shard = self._shard(tenant_id, create=False)
+    def _query(
+        self, place: Place, vector: SparseVector | list[float], using: str, limit: int, only: Narrowing
+    ) -> list[Hit]:
+        shard = self._shard(place, create=False)
         if shard is None:
             return []
-        found = shard.query(QueryRequest(limit=limit, query=Query.Nearest(vector, using=VECTOR), with_payload=True))
+        own = _own(place)
+        found = shard.query(
+            QueryRequest(
+                limit=limit,
+                query=Query.Nearest(vector, using=using),
+                with_payload=True,
+                filter=_filter(place, only=only),
+                # What another tenant writes must not move how rare a word is here.
+                params=SearchParams(idf=IdfParams(corpus=Filter(must=[*own]))) if own and using == VECTOR else None,
+            )
+        )
         hits = [
-            Hit(payload["document_id"], payload["chunk_id"], payload["version"], point.score)
+            Hit(payload["document_id"], payload["chunk_id"], point.score)
             for point in found
             if (payload := point.payload)
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 
-    def _delete(self, tenant_id: UUID, document_id: str, keep_version: int | None) -> None:
-        shard = self._shard(tenant_id, create=False)
-        if shard is None:
-            return
-        doomed = _of_document(document_id, keep_version=keep_version)
-        number = shard.count(CountRequest(filter=doomed))
-        if number:
+    def _delete(self, place: Place, document_id: str) -> None:
+        shard = self._shard(place, create=False)
+        if shard is not None and (doomed := _filter(place, document_id=document_id)) is not None:
             shard.update(UpdateOperation.delete_points_by_filter(doomed))
-            self._changed(tenant_id, shard, number)
 
-    def _changed(self, tenant_id: UUID, shard: EdgeShard, number: int) -> None:
-        changes = self._changes.get(tenant_id, 0) + number
-        if changes >= OPTIMIZE_AFTER:
-            shard.optimize()
-            changes = 0
-        self._changes[tenant_id] = changes
+    def _delete_points(self, place: Place, chunk_ids: Sequence[str]) -> None:
+        shard = self._shard(place, create=False)
+        if shard is not None:
+            shard.update(UpdateOperation.delete_points([point_id(chunk_id) for chunk_id in chunk_ids]))
 
-    def _drop(self, tenant_id: UUID) -> None:
-        if (shard := self._shards.pop(tenant_id, None)) is not None:
-            shard.close()
-        self._changes.pop(tenant_id, None)
-        shutil.rmtree(self._root / tenant_id.hex, ignore_errors=True)
+    def _label(self, place: Place, document_id: str, payload: dict[str, object]) -> None:
+        shard = self._shard(place, create=False)
+        if shard is not None and (labelled := _filter(place, document_id=document_id)) is not None:
+            shard.update(UpdateOperation.set_payload_by_filter(labelled, payload))
 
-    def _count(self, tenant_id: UUID, document_id: str | None) -> int:
-        shard = self._shard(tenant_id, create=False)
+    def _held(self, place: Place, document_id: str | None, after: str | None, limit: int) -> list[Held]:
+        shard = self._shard(place, create=False)
         if shard is None:
-            return 0
-        return int(shard.count(CountRequest(filter=_of_document(document_id) if document_id is not None else None)))
+            return []
+        offset = UUID(int=point_id(after).int + 1) if after is not None else None
+        wanted = _filter(place, document_id=document_id)
+        records, _ = shard.scroll(ScrollRequest(offset=offset, limit=limit, filter=wanted, with_payload=True))
+        return [Held(payload["chunk_id"], payload["document_id"]) for record in records if (payload := record.payload)]
+
+    def _count(self, place: Place, document_id: str | None) -> int:
+        shard = self._shard(place, create=False)
+        return 0 if shard is None else int(shard.count(CountRequest(filter=_filter(place, document_id=document_id))))
+
+    def _drop(self, place: Place) -> None:
+        if place.layout == "shared":
+            if (shard := self._shard(place, create=False)) is not None:
+                shard.update(UpdateOperation.delete_points_by_filter(Filter(must=[*_own(place)])))
+            return
+        folder = self._folder(place)
+        if (shard := self._shards.pop(folder, None)) is not None:
+            shard.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _drop_tenant(self, tenant_id: UUID) -> None:
+        home = self._root / tenant_id.hex
+        for folder in [folder for folder in self._shards if folder.is_relative_to(home)]:
+            self._shards.pop(folder).close()
+        shutil.rmtree(home, ignore_errors=True)
+        for folder in sorted((self._root / "shared").glob("*")):
+            if (shard := self._opened(folder)) is not None:
+                shard.update(UpdateOperation.delete_points_by_filter(Filter(must=[_of_tenant(tenant_id)])))
 
     def _close_all(self) -> None:
         while self._shards:
@@ -206,23 +296,39 @@ class EdgeIndex:
             shard.close()
 
 
-def _config() -> EdgeConfig:
-    return EdgeConfig(sparse_vectors={VECTOR: EdgeSparseVectorParams(modifier=Modifier.Idf)}, max_search_threads=1)
+def _config(dimensions: int | None) -> EdgeConfig:
+    sparse = {VECTOR: EdgeSparseVectorParams(modifier=Modifier.Idf)}
+    if dimensions is None:
+        return EdgeConfig(sparse_vectors=sparse, max_search_threads=1)
+    return EdgeConfig(
+        vectors={DENSE: EdgeVectorParams(dimensions, Distance.Cosine)}, sparse_vectors=sparse, max_search_threads=1
+    )
 
 
-def _point(tenant_id: UUID, point: IndexPoint) -> Point:
-    where = {"version": point.version, "ordinal": point.ordinal}
-    payload = {
-        "document_id": point.document_id,
-        "chunk_id": chunk_id(tenant_id, point.document_id, **where),
-        "version": point.version,
+def _point(place: Place, point: IndexPoint) -> Point:
+    vectors: dict[str, list[float] | SparseVector | list[list[float]]] = {
+        VECTOR: document_vector(point.text, point.language)
     }
-    vector = document_vector(point.text, point.language)
-    return Point(point_id(tenant_id, point.document_id, **where), {VECTOR: vector}, payload)
+    if place.dimensions is not None and point.vector is not None:
+        vectors[DENSE] = list(point.vector)
+    return Point(point_id(point.chunk_id), vectors, payload_of(place, point))
 
 
-def _of_document(document_id: str, *, keep_version: int | None = None) -> Filter:
-    own = FieldCondition("document_id", match=MatchValue(document_id))
-    if keep_version is None:
-        return Filter(must=[own])
-    return Filter(must=[own], must_not=[FieldCondition("version", match=MatchValue(keep_version))])
+def _of_tenant(tenant_id: UUID) -> FieldCondition:
+    return FieldCondition("tenant_id", match=MatchValue(tenant_id.hex))
+
+
+def _own(place: Place) -> list[FieldCondition]:
+    """What keeps a tenant to its own in a shared collection; nothing where the collection is its own."""
+    return [_of_tenant(place.tenant_id)] if place.layout == "shared" else []
+
+
+def _filter(place: Place, *, document_id: str | None = None, only: Narrowing = EVERYTHING) -> Filter | None:
+    """Every filter is made here, so that none forgets whose passages these are."""
+    must = _own(place)
+    for name, value in (("document_id", document_id), ("source_id", only.source_id), ("language", only.language)):
+        if value is not None:
+            must.append(FieldCondition(name, match=MatchValue(value)))
+    if only.tags:
+        must.append(FieldCondition("tags", match=MatchAny(list(only.tags))))
+    return Filter(must=[*must]) if must else None

@@ -7,8 +7,12 @@ from uuid import UUID
 
 from stonechat.jobs import GiveUpHook, Handler
 from stonechat.knowledge.deps import Knowledge
-from stonechat.knowledge.ingest import fail_document, ingest_document, purge_document
+from stonechat.knowledge.generations import BUILD, RETIRE, build_generation, fail_generation, retire_generation
+from stonechat.knowledge.ingest import ingest_document, purge_document
+from stonechat.knowledge.layouts import TenantIndex
+from stonechat.knowledge.progress import give_up
 from stonechat.knowledge.service import INGEST, PURGE
+from stonechat.knowledge.tags import LABEL, label_document
 from stonechat.knowledge.web.retire import PURGE_MANY
 from stonechat.knowledge.web.runs import SYNC
 from stonechat.knowledge.web.sync import fail_sync, sync_part
@@ -30,22 +34,42 @@ def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
     async def sync(tenant_id: UUID, payload: dict[str, Any]) -> None:
         await sync_part(knowledge, tenant_id, **payload)
 
-    return {INGEST: ingest, PURGE: purge, PURGE_MANY: purge_many, SYNC: sync}
+    async def build(tenant_id: UUID, payload: dict[str, Any]) -> None:
+        await build_generation(_places(knowledge), tenant_id, generation=payload["generation"])
+
+    async def retire(tenant_id: UUID, payload: dict[str, Any]) -> None:
+        await retire_generation(_places(knowledge), tenant_id, generation=payload["generation"])
+
+    async def label(tenant_id: UUID, payload: dict[str, Any]) -> None:
+        await label_document(knowledge, tenant_id, document_id=payload["document_id"])
+
+    return {
+        BUILD: build,
+        RETIRE: retire,
+        LABEL: label,
+        INGEST: ingest,
+        PURGE: purge,
+        PURGE_MANY: purge_many,
+        SYNC: sync,
+    }
 
 
 def give_up_hooks(knowledge: Knowledge) -> dict[str, GiveUpHook]:
     """What to do when `knowledge.ingest` is given up: the document says so."""
 
     async def ingest(tenant_id: UUID, payload: dict[str, Any], _reason: str) -> None:
-        await fail_document(
-            knowledge,
-            tenant_id,
-            document_id=payload["document_id"],
-            code="document_unreadable",
-            reason="Something on our side kept this document from being read. Try to process it again.",
-        )
+        await give_up(knowledge.database, tenant_id, document_id=payload["document_id"])
 
     async def sync(tenant_id: UUID, payload: dict[str, Any], _reason: str) -> None:
         await fail_sync(knowledge, tenant_id, source_id=payload["source_id"], sync_id=payload["sync_id"])
 
-    return {INGEST: ingest, SYNC: sync}
+    async def build(tenant_id: UUID, payload: dict[str, Any], _reason: str) -> None:
+        reason = "The search index could not be built anew. Save the search settings again to try once more."
+        await fail_generation(_places(knowledge), tenant_id, generation=payload["generation"], reason=reason)
+
+    return {BUILD: build, INGEST: ingest, SYNC: sync}
+
+
+def _places(knowledge: Knowledge) -> TenantIndex:
+    index = knowledge.index
+    return index if isinstance(index, TenantIndex) else TenantIndex(index, knowledge.database)
