@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,17 @@ import pytest
 import stonechat
 from stonechat import ids
 from stonechat.errors import Unavailable
-from stonechat.knowledge.index import Hit, IndexPoint, KnowledgeIndex, chunk_id, open_index
+from stonechat.knowledge.index import (
+    Held,
+    Hit,
+    IndexPoint,
+    KnowledgeIndex,
+    Layout,
+    Narrowing,
+    Place,
+    open_index,
+    points_of,
+)
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.index_server import ServerIndex
 from stonechat.knowledge.index_vectors import query_vector, term_of
@@ -42,8 +53,12 @@ async def tenants(index: KnowledgeIndex) -> AsyncIterator[list[UUID]]:
         await index.drop_tenant(tenant_id)
 
 
-def point(document: str, text: str, *, version: int = 1, ordinal: int = 0, language: str = "en") -> IndexPoint:
-    return IndexPoint(document, version, ordinal, text, language)
+TENANT = ids.new_tenant_id()
+
+
+def point(document: str, text: str, *, language: str = "en") -> IndexPoint:
+    [made] = points_of(TENANT, document, [text], language=language)
+    return made
 
 
 def documents(hits: list[Hit]) -> list[str]:
@@ -57,7 +72,7 @@ async def test_a_tenant_finds_its_own_and_nothing_of_another(index: KnowledgeInd
 
     assert documents(await index.search(one, "how do refunds work", limit=10)) == ["doc_a"]
     [theirs] = await index.search(two, "refund", limit=10)
-    assert theirs.chunk_id == chunk_id(two, "doc_a", version=1, ordinal=0)
+    assert theirs.chunk_id == point("doc_a", "refunds are never given").chunk_id
     assert await index.search(two, "parcels Norway", limit=10) == []
 
     # The same document id in the other tenant is another document, for deletion too.
@@ -88,7 +103,7 @@ async def test_what_does_not_exist_is_empty(index: KnowledgeIndex, tenants: list
 
 
 async def test_writing_twice_is_writing_once(index: KnowledgeIndex, tenants: list[UUID]) -> None:
-    points = [point("doc_a", f"paragraph {n} about boilers", ordinal=n) for n in range(600)]
+    points = [point("doc_a", f"paragraph {n} about boilers") for n in range(600)]
     await index.upsert(tenants[0], points)
     await index.upsert(tenants[0], points[:300])
     assert await index.count(tenants[0]) == 600
@@ -96,13 +111,39 @@ async def test_writing_twice_is_writing_once(index: KnowledgeIndex, tenants: lis
     assert await index.count(tenants[0], document_id="doc_b") == 0
 
 
-async def test_a_new_version_replaces_the_old(index: KnowledgeIndex, tenants: list[UUID]) -> None:
+async def test_single_passages_go_and_the_rest_stays(index: KnowledgeIndex, tenants: list[UUID]) -> None:
     tenant_id = tenants[0]
-    await index.upsert(tenant_id, [point("doc_a", "old boilers"), point("doc_b", "boilers elsewhere")])
-    await index.upsert(tenant_id, [point("doc_a", "new boilers", version=2)])
-    await index.delete_document(tenant_id, "doc_a", keep_version=2)
+    old, new, other = point("doc_a", "old boilers"), point("doc_a", "new boilers"), point("doc_b", "boilers elsewhere")
+    await index.delete_points(tenant_id, [old.chunk_id])  # there is nothing at all yet
+    await index.upsert(tenant_id, [old, new, other])
+    await index.delete_points(tenant_id, [old.chunk_id, old.chunk_id])
     hits = await index.search(tenant_id, "boilers", limit=10)
-    assert {(hit.document_id, hit.version) for hit in hits} == {("doc_a", 2), ("doc_b", 1)}
+    assert {hit.chunk_id for hit in hits} == {new.chunk_id, other.chunk_id}
+
+
+async def test_what_is_held_is_listed_in_order_and_in_pages(index: KnowledgeIndex, tenants: list[UUID]) -> None:
+    tenant_id, other = tenants
+    assert await index.held(tenant_id) == []
+    points = [point("doc_a", f"paragraph {n} about boilers") for n in range(30)] + [point("doc_b", "elsewhere")]
+    await index.upsert(tenant_id, points)
+    await index.upsert(other, [point("doc_a", "of somebody else")])
+    everything = sorted((Held(each.chunk_id, each.document_id) for each in points), key=lambda held: held.chunk_id)
+    assert await index.held(tenant_id) == everything
+    first = await index.held(tenant_id, limit=20)
+    assert first == everything[:20]
+    assert await index.held(tenant_id, after=first[-1].chunk_id) == everything[20:]
+    assert await index.held(tenant_id, document_id="doc_b") == [Held(points[-1].chunk_id, "doc_b")]
+
+
+def test_a_passage_keeps_its_id_wherever_it_stands(tenant_id: UUID) -> None:
+    before = points_of(tenant_id, "doc_a", ["one", "two", "two"], language="en")
+    after = points_of(tenant_id, "doc_a", ["zero", "one", "two", "two"], language="en")
+    assert after[1:] == before
+    assert len({each.chunk_id for each in after}) == 4
+    others = points_of(tenant_id, "doc_b", ["one"], language="en") + points_of(
+        tenant_id, "doc_a", ["one"], language="de"
+    )
+    assert not {each.chunk_id for each in others} & {each.chunk_id for each in after}
 
 
 async def test_a_dropped_tenant_can_begin_again(index: KnowledgeIndex, tenants: list[UUID]) -> None:
@@ -157,14 +198,15 @@ async def test_edge_survives_being_killed(tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from uuid import UUID
-from stonechat.knowledge.index import IndexPoint
+from stonechat.knowledge.index import points_of
 from stonechat.knowledge.index_edge import EdgeIndex
 
 async def main():
     index = EdgeIndex(Path({str(tmp_path)!r}))
     tenant = UUID({str(tenant_id)!r})
     for n in range(3):
-        await index.upsert(tenant, [IndexPoint(f"doc_{{n}}", 1, i, f"boilers {{n}} {{i}}") for i in range(300)])
+        texts = [f"boilers {{n}} {{i}}" for i in range(300)]
+        await index.upsert(tenant, points_of(tenant, f"doc_{{n}}", texts, language="en"))
     await index.delete_document(tenant, "doc_1")
     print("done", flush=True)
     await asyncio.sleep(600)
@@ -236,3 +278,60 @@ async def test_the_settings_choose_the_engine(tmp_path: Path) -> None:
     server = open_index(Settings(QDRANT_URL="https://127.0.0.1:9", QDRANT_API_KEY="k"))  # type: ignore[call-arg]
     assert isinstance(server, ServerIndex)
     await server.close()
+
+
+async def can_share(index: KnowledgeIndex) -> bool:
+    """Whether the engine keeps word statistics of tenants apart in one collection: Edge, and servers from 1.19 on."""
+    return not isinstance(index, ServerIndex) or await index.shares()
+
+
+@pytest.mark.parametrize("layout", ["per_tenant", "shared"])
+async def test_meaning_filters_and_labels(index: KnowledgeIndex, tenants: list[UUID], layout: Layout) -> None:
+    one, two = (Place(tenant, 3, layout, model=f"acme/{TENANT.hex}", dimensions=4) for tenant in tenants)
+    if layout == "shared" and not await can_share(index):
+        with pytest.raises(Unavailable, match=r"1\.19"):
+            await index.upsert(one, [point("doc_a", "boilers")])
+        return
+    near, far = (1.0, 0.1, 0.0, 0.0), (0.0, 0.0, 1.0, 0.2)
+    await index.upsert(
+        one,
+        [
+            replace(point("doc_a", "boilers"), vector=near, source_id="src_1", tags=("hot", "new")),
+            replace(point("doc_b", "walrus boilers", language="de"), vector=far, source_id="src_2"),
+            point("doc_c", "boilers by their words only"),
+        ],
+    )
+    await index.upsert(two, [replace(point("doc_x", "boilers boilers"), vector=near, tags=("hot",))])
+    assert documents(await index.nearest(one, near, limit=5)) == ["doc_a", "doc_b"]
+    assert documents(await index.nearest(two, far, limit=5)) == ["doc_x"]
+    assert await index.nearest(tenants[0], near, limit=5) == []
+    for only, expected in (
+        (Narrowing(source_id="src_1"), {"doc_a"}),
+        (Narrowing(tags=("cold", "hot")), {"doc_a"}),
+        (Narrowing(language="de"), {"doc_b"}),
+        (Narrowing(language="de", tags=("hot",)), set()),
+    ):
+        assert set(documents(await index.search(one, "boilers", limit=5, only=only))) == expected
+        assert set(documents(await index.nearest(one, near, limit=5, only=only))) == expected
+    await index.label_document(one, "doc_b", source_id=None, tags=["cold"])
+    await index.label_document(two, "doc_a", source_id=None, tags=["stolen"])
+    assert documents(await index.search(one, "boilers", limit=5, only=Narrowing(tags=("cold",)))) == ["doc_b"]
+    assert await index.search(one, "boilers", limit=5, only=Narrowing(source_id="src_2")) == []
+    assert documents(await index.search(one, "boilers", limit=5, only=Narrowing(source_id="src_1"))) == ["doc_a"]
+    before = await index.search(one, "walrus", limit=5)
+    await index.upsert(two, [point(f"doc_{n}", "walrus walrus") for n in range(40)])
+    assert await index.search(one, "walrus", limit=5) == before
+    await index.drop(two)
+    assert (await index.count(one), await index.count(two)) == (3, 0)
+
+
+async def test_generations_stand_beside_each_other(index: KnowledgeIndex, tenants: list[UUID]) -> None:
+    tenant_id = tenants[0]
+    second = Place(tenant_id, 2)
+    await index.upsert(tenant_id, [point("doc_a", "boilers")])
+    await index.upsert(second, [point("doc_a", "boilers"), point("doc_b", "boilers")])
+    assert (await index.count(tenant_id), await index.count(second)) == (1, 2)
+    await index.drop(tenant_id)
+    assert (await index.count(tenant_id), await index.count(second)) == (0, 2)
+    await index.drop_tenant(tenant_id)
+    assert await index.count(second) == 0

@@ -80,7 +80,7 @@ async def test_another_model_is_another_generation_and_the_old_answers_meanwhile
     assert [(build.generation, build.state) for build in view.builds] == [(2, "building")]
     evaluate, seen = generations._evaluate, []
 
-    async def meanwhile(index: TenantIndex, target: Laid) -> None:
+    async def meanwhile(index: TenantIndex, target: Laid, held: set[str]) -> None:
         """While the new one stands but is not live, people search, add and delete."""
         if not seen:
             seen.append(await search(room, tenant_id, "refund"))
@@ -88,7 +88,7 @@ async def test_another_model_is_another_generation_and_the_old_answers_meanwhile
             assert added.document_id in ids_of(await search(room, tenant_id, "minute"))
             # As if written by a process that did not know of the new one: it is caught up with.
             await index.engine.delete_document(target.place, added.document_id)
-        await evaluate(index, target)
+        await evaluate(index, target, held)
 
     monkeypatch.setattr(generations, "_evaluate", meanwhile)
     await run_jobs(room, tenant_id)

@@ -11,7 +11,7 @@ import stonechat
 from stonechat.knowledge.chunk import index_text
 from stonechat.knowledge.excerpt import Excerpt, best_excerpt
 from stonechat.knowledge.extractors.worker import answer
-from stonechat.knowledge.index import IndexPoint, chunk_id
+from stonechat.knowledge.index import points_of
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.knowledge.media import detect
 from stonechat.knowledge.search import Passage
@@ -69,12 +69,11 @@ class Library:
                 data = path.read_bytes()
                 told = answer("read", detect(data, path.name), data)
                 title = told["title"] or path.stem
-                points = []
-                for ordinal, fields in enumerate(told["pieces"]):
-                    document = f"doc_{number}"
-                    piece = type("Piece", (), fields)
-                    points.append(IndexPoint(document, 1, ordinal, index_text(piece, title=title), told["language"]))  # type: ignore[arg-type]
-                    key = chunk_id(tenant_id, document, version=1, ordinal=ordinal)
+                document = f"doc_{number}"
+                texts = [index_text(type("Piece", (), fields), title=title) for fields in told["pieces"]]  # type: ignore[arg-type]
+                points = points_of(tenant_id, document, texts, language=told["language"])
+                for fields, point in zip(told["pieces"], points, strict=True):
+                    key = point.chunk_id
                     self._passages[key] = Passage(
                         document, key, title, None, fields["text"], 0.0, tuple(fields["headings"]), fields["page"]
                     )

@@ -109,8 +109,8 @@ async def build_generation(index: TenantIndex, tenant_id: UUID, *, generation: i
     try:
         target = await _measured(index, target)
         for _ in range(MAX_ROUNDS):
-            await _write_missing(index, target)
-            await _evaluate(index, target)
+            held = await _write_missing(index, target)
+            await _evaluate(index, target, held)
             async with database.tenant(tenant_id) as session:
                 if await _switch(index, session, target):
                     return
@@ -174,8 +174,8 @@ async def _measured(index: TenantIndex, target: Laid) -> Laid:
         return laid(row)
 
 
-async def _write_missing(index: TenantIndex, target: Laid) -> None:
-    """Write every passage that Postgres vouches for and the target lacks."""
+async def _write_missing(index: TenantIndex, target: Laid) -> set[str]:
+    """Write every passage that Postgres vouches for and the target lacks; the chunk ids that it holds then."""
     held = await _held(index, target.place)
     async for page, total in _passages(index, target.place.tenant_id):
         missing = [point for point in page if point.chunk_id not in held]
@@ -193,6 +193,7 @@ async def _write_missing(index: TenantIndex, target: Laid) -> None:
             )
             if done.first() is None:
                 raise GenerationUnfit("Replaced by a later one.")
+    return held
 
 
 async def _passages(index: TenantIndex, tenant_id: UUID) -> AsyncIterator[tuple[list[IndexPoint], int]]:
@@ -247,13 +248,13 @@ async def _held(index: TenantIndex, place: Place) -> set[str]:
     return held
 
 
-async def _evaluate(index: TenantIndex, target: Laid) -> None:
-    """Look some passages up by their own words, and by their own meaning. Raises `GenerationUnfit`."""
+async def _evaluate(index: TenantIndex, target: Laid, held: set[str]) -> None:
+    """Look some of the passages held up by their own words, and by their own meaning. Raises `GenerationUnfit`."""
     tenant_id = target.place.tenant_id
     async with index.database.tenant(tenant_id) as session:
         rows = list(await session.execute(vouched(tenant_id).order_by(func.md5(Chunk.chunk_id)).limit(SAMPLE)))
         languages = (await places_of(session, tenant_id)).languages
-    points = [point_of(chunk, document) for chunk, document in rows]
+    points = [point_of(chunk, document) for chunk, document in rows if chunk.chunk_id in held]
     texts = {point.chunk_id: point.text for point in points}
     if target.model is not None:
         points = await index.with_vectors(target, points)
