@@ -28,12 +28,18 @@ FOR_ANYBODY = {"/console/login", "/console/forgot", "/console/sign-up", "/consol
 FOR_THE_SIGNED_IN = {"/console/logout", "/console/tenants"}
 """People who are members of nothing, too."""
 ASSETS = "/console/assets/"
-ROLE_IN_THE_VIEW: dict[tuple[str, str], Role] = {("POST", "/console/model-providers/{provider_id}/test"): "editor"}
+ROLE_IN_THE_VIEW: dict[tuple[str, str], Role] = {
+    ("POST", "/console/model-providers/{provider_id}/test"): "editor",
+    ("POST", "/console/agents/{agent_id}/abilities/try"): "editor",
+    ("POST", "/console/agents/{agent_id}/abilities/offers"): "editor",
+}
 """Routes that ask for their role themselves, because they hold no transaction meanwhile."""
 
 FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/console/agents"): {"data": {"name": "Robin"}},
     ("POST", "/console/agents/{agent_id}/rollback"): {"data": {"version": "1"}},
+    ("POST", "/console/agents/{agent_id}/abilities/tools/{tool_name}/remove"): {"data": {"revision": "2"}},
+    ("POST", "/console/secrets"): {"data": {"name": "shop-key", "value": "x"}},
     ("POST", "/console/api-keys"): {"data": {"name": "Import", "scopes": "read"}},
     ("POST", "/console/knowledge/documents"): {"files": {"file": ("a.md", b"# A\n\nB.")}},
     ("POST", "/console/knowledge/texts"): {"data": {"name": "Hours", "text": "Open from nine to five."}},

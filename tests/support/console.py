@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from support.jobs import running, until
 ROLES: tuple[Role, ...] = ("viewer", "editor", "admin", "owner")
 MAX_QUERIES = 10
 COOKIE = "__Host-stonechat"
+_COUNTED: ContextVar[list[str] | None] = ContextVar("counted", default=None)
+"""Where the statements of this request go. What an earlier one left running in the background is not this one's."""
 
 
 class Answer:
@@ -146,7 +149,6 @@ class ConsoleWorld:
 
     app: FastAPI
     tenant_id: UUID
-    _counting: list[list[str]] = field(default_factory=list)
     _browsers: list[Browser] = field(default_factory=list)
 
     @property
@@ -201,11 +203,11 @@ class ConsoleWorld:
     def counted(self) -> Iterator[list[str]]:
         """The statements that the application sends meanwhile."""
         statements: list[str] = []
-        self._counting.append(statements)
+        token = _COUNTED.set(statements)
         try:
             yield statements
         finally:
-            self._counting.remove(statements)
+            _COUNTED.reset(token)
 
     async def mail_to(self, email: str) -> KeptMail:
         """The newest mail to this address, once the worker has sent it."""
@@ -246,7 +248,7 @@ async def console_world(database_url: str, folder: Path, **settings: Any) -> Asy
         world = ConsoleWorld(app, made.tenant_id)
 
         def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            for statements in world._counting:
+            if (statements := _COUNTED.get()) is not None:
                 statements.append(statement)
 
         engines = [services.database.engine.sync_engine, services.database.platform_engine.sync_engine]

@@ -90,6 +90,18 @@ class Furniture:
         """The answer in the thread that was made last."""
         return self._answer
 
+    async def _tool_name(self, made: dict[str, str]) -> str:
+        name = f"tool_{uuid4().hex[:8]}"
+        tool = {"kind": "client", "name": name, "description": "Does something."}
+        answer = await self.api.patch(f"/agents/{made['agent_id']}", json={"tools": [tool]})
+        assert answer.is_success, answer.text
+        return name
+
+    async def _secret_id(self, _made: dict[str, str]) -> str:
+        answer = await self.api.put("/secrets", json={"name": f"s-{uuid4().hex[:8]}", "value": "x"})
+        assert answer.is_success, answer.text
+        return str(answer.json()["id"])
+
     async def _invitation_id(self, _made: dict[str, str]) -> str:
         email = f"new-{uuid4().hex[:10]}@example.com"
         async with self.world.services.database.tenant(self.tenant_id) as session:
