@@ -7,7 +7,7 @@ import atexit
 import secrets
 import threading
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ class DetachedPostgresStore(PostgresStore[Any]):
     """A `PostgresStore` that is built without I/O and used from any event loop.
 
     Each name is a tenant of its own, without a name the store has one to itself. The context is any object with
-    `user_id`. Postgres is found when it is first needed: `DATABASE_URL`, brought to the newest schema if it is not, or the
+    `user_id`, or a mapping. Postgres is found when it is first needed: `DATABASE_URL`, brought to the newest schema if it is not, or the
     embedded one under `STONECHAT_DATA_DIR`.
     """
 
@@ -46,7 +46,8 @@ class DetachedPostgresStore(PostgresStore[Any]):
         self._tenant_exists = False
 
     def scope(self, context: Any) -> tuple[UUID, str]:
-        return self.tenant_id, str(context.user_id)
+        user_id = context["user_id"] if isinstance(context, Mapping) else context.user_id
+        return self.tenant_id, str(user_id)
 
     def agent_of(self, context: Any) -> str | None:  # noqa: ARG002  threads here belong to no agent
         return None

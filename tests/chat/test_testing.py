@@ -58,6 +58,18 @@ def test_it_is_built_without_a_loop_and_used_from_many() -> None:
         runner.run(read())
 
 
+def test_a_context_may_be_a_mapping() -> None:
+    store = DetachedPostgresStore()
+
+    async def save_and_load() -> str:
+        await store.save_thread(thread("thr_1"), ANNA)
+        with pytest.raises(NotFoundError):
+            await store.load_thread("thr_1", {"user_id": "bob"})
+        return (await store.load_thread("thr_1", {"user_id": "anna"})).id
+
+    assert asyncio.run(save_and_load()) == "thr_1"
+
+
 def test_what_was_saved_is_what_is_loaded() -> None:
     store = DetachedPostgresStore()
     threads = [thread(), ThreadMetadata(id="thr_naive", created_at=datetime.now())]  # noqa: DTZ005  as the SDK does
