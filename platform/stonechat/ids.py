@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 import uuid
+from datetime import UTC, datetime
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
@@ -28,6 +29,16 @@ def new_id(prefix: str) -> str:
         f"{pairs[chance >> 70]}{pairs[chance >> 60 & 1023]}{pairs[chance >> 50 & 1023]}{pairs[chance >> 40 & 1023]}"
         f"{pairs[chance >> 30 & 1023]}{pairs[chance >> 20 & 1023]}{pairs[chance >> 10 & 1023]}{pairs[chance & 1023]}"
     )
+
+
+def made_at(made_id: str) -> datetime | None:
+    """When an id of ours was made; None for one that is none of ours."""
+    moment = 0
+    for character in (tail := made_id.rpartition("_")[2])[:10]:
+        if character not in _ALPHABET:
+            return None
+        moment = moment << 5 | _ALPHABET.index(character)
+    return datetime.fromtimestamp(moment / 1000, UTC) if len(tail) == 26 and moment < 1 << 48 else None
 
 
 def new_tenant_id() -> uuid.UUID:

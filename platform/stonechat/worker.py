@@ -20,7 +20,9 @@ from stonechat.db.session import Database
 from stonechat.events import Dispatcher
 from stonechat.jobs import JobRunner
 from stonechat.knowledge.child import warm_up
+from stonechat.knowledge.consistency import check_some
 from stonechat.knowledge.deps import Knowledge, open_knowledge
+from stonechat.knowledge.stuck import revive_stuck
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 from stonechat.knowledge.web.service import start_due_syncs
 from stonechat.settings import Settings
@@ -29,6 +31,7 @@ from stonechat.usage.report import roll_up_all
 
 SWEEP_SECONDS = 5.0
 FILES_SECONDS = 60.0
+STUCK_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "*/15 * * * *": lambda: _purge_console(database),
             "41 3 * * *": lambda: _mark_strays(database),
             "*/5 * * * *": lambda: _start_due_syncs(database),
+            "29 * * * *": lambda: _check_knowledge(knowledge),
             "23 * * * *": lambda: _purge_traces(database, days=settings.trace_days),
         },
         on_give_up=give_up_hooks(knowledge),
@@ -61,6 +65,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         asyncio.create_task(runner.run()),
         asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
         asyncio.create_task(_every(FILES_SECONDS, lambda: sweep_attachments(database, knowledge.files))),
+        asyncio.create_task(_every(STUCK_SECONDS, lambda: revive_stuck(database))),
     ]
     try:
         yield runner
@@ -101,6 +106,10 @@ async def _add_up_usage(database: Database) -> None:
 
 async def _purge_run_events(database: Database) -> None:
     await purge_run_events(database)
+
+
+async def _check_knowledge(knowledge: Knowledge) -> None:
+    await check_some(knowledge)
 
 
 async def _purge_traces(database: Database, *, days: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from stonechat.errors import NotFound, Unavailable
-from stonechat.files.store import CHUNK_BYTES, checked_name, size_of
+from stonechat.files.store import CHUNK_BYTES, MAX_NAMES, checked_name, size_of
 
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -52,6 +53,11 @@ class FolderStore:
         except OSError as error:
             raise Unavailable("The file store cannot delete right now.") from error
 
+    async def names(self, tenant_id: UUID, folder: str, *, after: str = "", limit: int = MAX_NAMES) -> list[str]:
+        """See `FileStore.names`."""
+        with _readable():
+            return await asyncio.to_thread(_names, self._path(tenant_id, folder), after, min(limit, MAX_NAMES))
+
     async def delete_tenant(self, tenant_id: UUID) -> None:
         """See `FileStore.delete_tenant`."""
         await asyncio.to_thread(shutil.rmtree, self._root / tenant_id.hex, True)
@@ -80,6 +86,15 @@ class FolderStore:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise Unavailable("The file store cannot be written right now.") from error
+
+
+def _names(folder: Path, after: str, limit: int) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as found:
+        # A file that is being written has a dot in front.
+        names = (entry.name for entry in found if entry.name > after and not entry.name.startswith("."))
+        return heapq.nsmallest(limit, names)
 
 
 def folder_of(url: str) -> Path:

@@ -17,7 +17,7 @@ import httpx2
 from stonechat import clock
 from stonechat.errors import NotFound, Unavailable
 from stonechat.files.sigv4 import EMPTY_SHA256, S3Access, query_string, signed_headers
-from stonechat.files.store import CHUNK_BYTES, MAX_FILE_BYTES, checked_name, size_of
+from stonechat.files.store import CHUNK_BYTES, MAX_FILE_BYTES, MAX_NAMES, checked_name, size_of
 
 __all__ = ["S3Access", "S3Store"]
 
@@ -76,6 +76,15 @@ class S3Store:
     async def delete(self, tenant_id: UUID, name: str) -> None:
         """See `FileStore.delete`."""
         await self._delete(self._key(tenant_id, name))
+
+    async def names(self, tenant_id: UUID, folder: str, *, after: str = "", limit: int = MAX_NAMES) -> list[str]:
+        """See `FileStore.names`."""
+        prefix = f"{self._key(tenant_id, folder)}/"
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(min(limit, MAX_NAMES))}
+        if after:
+            query["start-after"] = prefix + after
+        keys = _keys(await _read(await self._ask("GET", "", query=query), MAX_LISTING_BYTES))
+        return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
 
     async def delete_tenant(self, tenant_id: UUID) -> None:
         """See `FileStore.delete_tenant`."""

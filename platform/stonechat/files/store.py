@@ -17,6 +17,8 @@ from stonechat.errors import InvalidInput
 MAX_FILE_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 """Read, hashed and sent at a time."""
+MAX_NAMES = 1000
+"""Listed in one call."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}){0,7}")
 
 
@@ -38,6 +40,10 @@ class FileStore(Protocol):
 
     async def delete(self, tenant_id: UUID, name: str) -> None:
         """Remove one file."""
+
+    async def names(self, tenant_id: UUID, folder: str, *, after: str = "", limit: int = MAX_NAMES) -> list[str]:
+        """The names of the files in a folder that come after `after`, in order, without the folder's own."""
+        ...
 
     async def delete_tenant(self, tenant_id: UUID) -> None:
         """Remove every file of a tenant."""

@@ -11,6 +11,7 @@ from stonechat.knowledge.generations import BUILD, RETIRE, build_generation, fai
 from stonechat.knowledge.ingest import ingest_document, purge_document
 from stonechat.knowledge.layouts import TenantIndex
 from stonechat.knowledge.progress import give_up
+from stonechat.knowledge.reindex import REINDEX, reindex_tenant
 from stonechat.knowledge.service import INGEST, PURGE
 from stonechat.knowledge.tags import LABEL, label_document
 from stonechat.knowledge.web.retire import PURGE_MANY
@@ -43,6 +44,9 @@ def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
     async def label(tenant_id: UUID, payload: dict[str, Any]) -> None:
         await label_document(knowledge, tenant_id, document_id=payload["document_id"])
 
+    async def reindex(tenant_id: UUID, _payload: dict[str, Any]) -> None:
+        await reindex_tenant(knowledge, tenant_id)
+
     return {
         BUILD: build,
         RETIRE: retire,
@@ -51,6 +55,7 @@ def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
         PURGE: purge,
         PURGE_MANY: purge_many,
         SYNC: sync,
+        REINDEX: reindex,
     }
 
 
