@@ -5,7 +5,7 @@
  *   node build.mjs --check    write nothing; fail if what is committed differs from what the sources give
  */
 import { createHash } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 import { build, transform } from "esbuild";
@@ -15,6 +15,7 @@ const out = new URL("../platform/stonechat/embed/static/", here);
 const BUNDLES = [
   { name: "embed.js", entry: "src/embed/main.ts", format: "iife", budget: 3 * 1024 },
   { name: "frame.js", entry: "src/frame/main.ts", format: "esm", vendored: true, budget: 45 * 1024 },
+  { name: "panel.js", entry: "src/panel.ts", format: "esm", budget: 6 * 1024 },
   { name: "extras.js", entry: "src/extras.ts", format: "esm", budget: 25 * 1024 },
 ];
 const VENDORED = ["marked"];
@@ -88,6 +89,12 @@ for (const target of BUNDLES) {
   };
   console.log(`${target.name}  ${bytes.length} bytes, ${gzipped} gzipped (at most ${target.budget})`);
   tooBig ||= gzipped > target.budget;
+}
+for (const name of (await readdir(new URL("src/locale/", here))).sort()) {
+  if (!name.endsWith(".json") || name === "en.json") continue; // English comes with the frame
+  const bytes = Buffer.from(JSON.stringify(JSON.parse(await readFile(new URL(`src/locale/${name}`, here), "utf8"))) + "\n");
+  files.set(`words-${name}`, bytes);
+  manifest[`words-${name}`] = { sha256: createHash("sha256").update(bytes).digest("hex"), bytes: bytes.length };
 }
 files.set("manifest.json", Buffer.from(JSON.stringify({ files: manifest }, null, 2) + "\n"));
 if (tooBig) throw new Error("a bundle is over its budget");

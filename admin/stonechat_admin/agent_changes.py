@@ -146,6 +146,7 @@ _FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("Corners", lambda config: dict(RADII)[config.theme.radius]),
     ("Spacing", lambda config: dict(DENSITIES)[config.theme.density]),
     ("Button’s label", lambda config: config.launcher.label),
+    ("Language of the widget", lambda config: config.locale),
     ("Button’s icon", lambda config: config.launcher.icon),
     ("Button says by itself", lambda config: config.launcher.teaser.text),
     ("Seconds before it speaks", lambda config: str(config.launcher.teaser.delay_seconds)),

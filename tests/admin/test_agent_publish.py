@@ -186,6 +186,7 @@ OTHERWISE: dict[str, Any] = {
     "prompts": [{"label": "a", "prompt": "b"}],
     "disclaimer": "z",
     "placeholder": "w",
+    "locale": "de",
     "theme": {"accent": "#000000", "scheme": "dark", "radius": "none", "density": "compact"},
     "launcher": {
         "label": "v",

@@ -96,6 +96,7 @@ def test_visitors_see_exactly_this() -> None:
         "prompts": [{"label": "Refunds", "prompt": "How do refunds work?"}],
         "disclaimer": "May err.",
         "placeholder": "Ask",
+        "locale": "",
         "theme": {"accent": "#ff0000", "scheme": "dark", "radius": "large", "density": "compact"},
         "launcher": {
             "label": "Help",

@@ -50,6 +50,8 @@ class AgentConfig(Part):
     """A line under the composer, such as a word about mistakes or privacy."""
     placeholder: Annotated[Line, Field(max_length=120)] = "Ask a question…"
     """Shown in the empty composer."""
+    locale: Annotated[str, Field(pattern=r"^([a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3})?$")] = ""
+    """The language of the widget's own words for visitors whose browser asks for none that it speaks, such as `de`."""
     theme: Theme = Theme()
     """The widget's looks."""
     launcher: Launcher = Launcher()
@@ -142,6 +144,7 @@ def public_config(config: AgentConfig) -> dict[str, Any]:
         "prompts": [{"label": prompt.label, "prompt": prompt.prompt} for prompt in config.prompts],
         "disclaimer": config.disclaimer,
         "placeholder": config.placeholder,
+        "locale": config.locale,
         "theme": {
             "accent": config.theme.accent,
             "scheme": config.theme.scheme,

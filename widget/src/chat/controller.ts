@@ -16,12 +16,14 @@ export interface Outside {
   effect(name: string, data: Json): void;
   /** Runs a client tool in the page. Raises, with words for the model, when it cannot; must come to an end. */
   tool(name: string, args: Json): Promise<unknown>;
+  /** The kept conversation moved on in this tab: others may show it, too. */
+  moved?(kept: Kept): void;
   /** Only a new frame document can go on. `unsent` is what the visitor wanted to say. */
   lapsed(unsent: string | null): void;
 }
 
 /** Kept between page loads: which thread, whose, and the run that was being written. */
-interface Kept {
+export interface Kept {
   readonly user: string;
   readonly thread: string | null;
   readonly run: string | null;
@@ -33,6 +35,7 @@ export class Chat {
   #user = "";
   #sent = 0;
   #heard = false;
+  #refreshing = false;
   #started: Promise<void> | null = null;
   /** What was asked and not taken, other than a message: to be asked again. */
   #repeat: (() => Promise<void>) | null = null;
@@ -150,6 +153,54 @@ export class Chat {
     this.#run?.leave();
     this.#run = null;
     this.#forget();
+  }
+
+  /** Show another conversation of the visitor's. An answer that is being written here goes on at the server. */
+  async open(thread: string): Promise<void> {
+    this.newConversation();
+    this.#started = Promise.resolve();
+    this.#keep({ thread, run: null });
+    this.#dispatch({ type: "history.loading" });
+    try {
+      await this.#load(thread);
+    } catch (error) {
+      this.#started = null; // trying again begins with what is kept
+      this.#fail("history.failed", error, null);
+    }
+  }
+
+  /** Look whether others wrote: another tab, or a person of the team. */
+  async refresh(): Promise<void> {
+    const id = this.state.thread?.id;
+    if (!id || this.busy || this.#refreshing || this.state.history.phase !== "ready") return;
+    this.#refreshing = true;
+    const newest = this.state.entries.at(-1)?.item.id;
+    try {
+      const fresh = await this.api.history(id);
+      if (this.busy || this.state.thread?.id !== id) return;
+      this.#dispatch({ type: "history.refreshed", ...fresh });
+      const last = this.state.entries.at(-1)?.item;
+      if (last && last.id !== newest && last.type === "assistant_message") this.outside.answered();
+    } catch (error) {
+      if (error instanceof Problem && error.status === 404 && this.state.thread?.id === id) this.#forget();
+    } finally {
+      this.#refreshing = false;
+    }
+  }
+
+  /** Another tab of this visitor's asked, or heard the end of an answer. */
+  async follow({ user, thread, run }: Kept): Promise<void> {
+    if (this.busy || user !== this.#user || !thread || thread !== this.state.thread?.id) return;
+    await this.refresh();
+    if (run && !this.busy) await this.#follow((each) => each.follow(run)).catch((error: unknown) => this.#fail("ended", error, null));
+  }
+
+  /** Whether a person of the team was asked for, or answers: what they write comes when it is looked for. */
+  get waitsForPerson(): boolean {
+    if (this.state.thread?.status.type !== "active" || this.busy) return false;
+    const last = this.state.entries.at(-1)?.item;
+    const told = this.state.notices.length > 0 && last?.type === "user_message";
+    return told || this.state.entries.slice(-20).some(({ item }) => item.type === "task" && item.task.icon === "agent");
   }
 
   async identify(userToken: string | null): Promise<void> {
@@ -386,6 +437,7 @@ export class Chat {
   #keep(change: Partial<Kept>): void {
     const kept = { thread: null, run: null, ...this.#kept(), user: this.#user, ...change };
     this.storage.set("conversation", JSON.stringify(kept));
+    this.outside.moved?.(kept);
   }
 
   #forget(): void {

@@ -252,7 +252,8 @@ export type PlainRequest =
   | { readonly type: "attachments.create"; readonly params: { readonly name: string; readonly size: number; readonly mime_type: string } }
   | { readonly type: "attachments.delete"; readonly params: { readonly attachment_id: string } }
   | { readonly type: "input.transcribe"; readonly params: { readonly audio_base64: string; readonly mime_type: string } }
-  | { readonly type: "threads.get_by_id"; readonly params: { readonly thread_id: string } }
+  | { readonly type: "threads.get_by_id" | "threads.delete"; readonly params: { readonly thread_id: string } }
+  | { readonly type: "threads.update"; readonly params: { readonly thread_id: string; readonly title: string } }
   | {
       readonly type: "threads.list";
       readonly params: { readonly limit: number; readonly order: "asc" | "desc"; readonly after: string | null };

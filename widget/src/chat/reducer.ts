@@ -21,6 +21,8 @@ export type Action =
   /** `items` newest first, as the server pages them. */
   | { readonly type: "history.loaded"; readonly thread: Thread | null; readonly page: Page<ThreadItem> }
   | { readonly type: "history.earlier"; readonly page: Page<ThreadItem> }
+  /** The newest page once more: what others wrote in the meantime. */
+  | { readonly type: "history.refreshed"; readonly thread: Thread | null; readonly page: Page<ThreadItem> }
   | { readonly type: "cleared" };
 
 const never = (value: never): never => value;
@@ -96,6 +98,8 @@ export function reduce(state: ChatState, action: Action): ChatState {
         history: { phase: "ready", earlier: cursor(action.page) },
       };
     }
+    case "history.refreshed":
+      return refreshed(state, action.thread, action.page);
     case "cleared":
       return emptyState;
     default:
@@ -132,7 +136,8 @@ export function reduceEvent(state: ChatState, event: StreamEvent): ChatState {
       return {
         ...state,
         progress: null,
-        entries: state.entries.map((entry) => (entry.status === "streaming" ? { ...entry, status: "failed" } : entry)),
+        // A call that the page was still to answer is not asked any more.
+        entries: state.entries.map((entry) => (entry.status === "streaming" || isOpenCall(entry.item) ? { ...entry, status: "failed" } : entry)),
         failure: {
           code: event.code,
           detail: event.message,
@@ -152,6 +157,8 @@ export function reduceEvent(state: ChatState, event: StreamEvent): ChatState {
 }
 
 const speaks = ({ type }: ThreadItem): boolean => type === "assistant_message" || type === "widget" || type === "structured_input";
+
+const isOpenCall = (item: ThreadItem): boolean => item.type === "client_tool_call" && item.status === "pending";
 
 const find = (state: ChatState, id: string): Entry | undefined => state.entries.find(({ item }) => item.id === id);
 
@@ -255,6 +262,29 @@ function ended(state: ChatState, how: "done" | "stopped" | "failed", failure: Fa
       return entry.local && how === "failed" ? { ...entry, status: "failed" } : entry;
     }),
   };
+}
+
+/** What did not change stays the very object it was, and so does the state if nothing did: nothing is drawn anew. */
+function refreshed(state: ChatState, thread: Thread | null, page: Page<ThreadItem>): ChatState {
+  const fresh = settled(page);
+  const known = new Map(state.entries.map((entry) => [entry.item.id, entry]));
+  const from = state.entries.findIndex(({ item }) => item.id === fresh[0]?.item.id);
+  const entries = [
+    ...state.entries.slice(0, Math.max(from, 0)),
+    ...fresh.map((entry) => {
+      const old = known.get(entry.item.id);
+      if (!old) return entry;
+      return JSON.stringify(old.item) === JSON.stringify(entry.item) ? old : { ...entry, key: old.key };
+    }),
+    ...state.entries.filter(({ local }) => local),
+  ];
+  const isSame =
+    entries.length === state.entries.length &&
+    entries.every((entry, at) => entry === state.entries[at]) &&
+    JSON.stringify(thread) === JSON.stringify(state.thread);
+  if (isSame) return state;
+  const history = from < 0 ? { phase: "ready" as const, earlier: cursor(page) } : state.history;
+  return { ...state, thread: thread ?? state.thread, entries, history };
 }
 
 const settled = (page: Page<ThreadItem>): Entry[] =>

@@ -15,6 +15,8 @@ export interface Agent extends Offers {
   readonly greeting: string;
   readonly prompts: readonly { readonly label: string; readonly prompt: string }[];
   readonly disclaimer: string | null;
+  /** The site's own language. */
+  readonly locale: string | null;
   readonly placeholder: string | null;
   readonly launcher: { readonly label: string; readonly position: "left" | "right" };
   /** Hosts, besides the platform's, from which a widget's pictures may come: `img.example.com` or `*.example.com`. */
@@ -26,6 +28,8 @@ export interface Config {
   readonly ticket: string;
   /** Where the second script is. */
   readonly extras: string;
+  /** Where else something may be fetched: the paths of words and of the panel of conversations, by name. */
+  path(name: string): string;
   /** Origins that may hold this frame; `https://*.example.com` means every host below. */
   readonly parents: readonly string[];
   readonly agent: Agent | null;
@@ -61,6 +65,7 @@ function parseAgent(value: Json): Agent {
       isString(prompt) && prompt ? [{ label: text(label) || prompt, prompt }] : [],
     ),
     disclaimer: text(value.disclaimer) || null,
+    locale: text(value.locale) || null,
     placeholder: text(value.placeholder) || null,
     launcher: {
       label: (text(launcher.label) ?? "").slice(0, 80),
@@ -90,6 +95,7 @@ export function parseConfig(value: unknown): Config {
     domainKey: text(config.domain_key) ?? "",
     ticket: text(config.ticket) ?? "",
     extras: text(config.extras) ?? "",
+    path: (name) => `/embed/assets/${isRecord(config.files) ? String(config.files[name]) : ""}/${name}`,
     parents: list(config.parents).filter(isString),
     agent: agent && parseAgent(agent),
     theme: parseTheme(agent?.theme),

@@ -1,10 +1,11 @@
 /** The frame's beginning: reads its document's configuration, waits for the page that holds it, and starts the chat. */
-import { Chat, failureOf } from "../chat/controller.ts";
+import { Chat, failureOf, type Kept } from "../chat/controller.ts";
 import { extrasFrom } from "../items/extras.ts";
 import type { Deeds } from "../items/kit.ts";
 import { httpApi } from "../net/api.ts";
 import { Session } from "../net/session.ts";
-import { pickLocale } from "../locale/index.ts";
+import { LANGUAGES, loadLocale } from "../locale/index.ts";
+import type { PanelKit, PanelScript } from "../panel/kit.ts";
 import { readConfig } from "./config.ts";
 import { awaitParent, type Parent } from "./parent.ts";
 import { runPreview } from "./preview.ts";
@@ -12,11 +13,19 @@ import { safeStorage } from "./storage.ts";
 import css from "./styles/frame.css";
 import { applyTheme } from "./theme.ts";
 import { createApp } from "./view/app.ts";
-import { sheetOf } from "./view/dom.ts";
+import { h, setText, sheetOf, svg } from "./view/dom.ts";
 import { sentence } from "./view/failure.ts";
 
 const RENEW_CHECK = 30_000;
 const RENEW_BEFORE = 90_000;
+/** Milliseconds between two looks for what a person of the team wrote: at first, and after so many. */
+const LOOK = 5_000;
+const QUICK_LOOKS = 36;
+const SLOW_LOOK = 20_000;
+const MAX_LOOKS = 120;
+const WORDS_TIME = 4_000;
+/** Messages left at which the visitor is told. */
+const FEW = 2;
 /** In the address, so that it outlives a reload even where storage is blocked. */
 const RELOADED = "#reloaded";
 
@@ -26,17 +35,26 @@ const config = readConfig(document);
 const root = document.documentElement;
 if (!config.preview) applyTheme(root, config.theme, matchMedia("(prefers-color-scheme: dark)"));
 
-function run(parent: Parent | null): void {
+async function run(parent: Parent | null): Promise<void> {
   const hello = parent?.hello ?? null;
   const isPanel = hello?.layout === "panel";
-  const locale = pickLocale([hello?.locale, ...navigator.languages]);
   const storage = safeStorage(`stonechat.${config.domainKey}.`, () => localStorage);
+  const wishes = [storage.get("locale"), hello?.locale, ...navigator.languages, config.agent?.locale];
+  const words = (name: string) => fetch(config.path(name), { signal: AbortSignal.timeout(WORDS_TIME) });
+  const locale = await loadLocale(wishes, words);
   const tab = safeStorage(`stonechat.${config.domainKey}.`, () => sessionStorage);
   const session = new Session(config.domainKey, config.ticket, hello?.userToken ?? null, storage);
   let visible = !isPanel;
+  let panel: Promise<PanelScript> | null = null;
   let unread = 0;
 
-  const api = httpApi(session);
+  const others = tabs(config.domainKey);
+  let limited: ReturnType<typeof setTimeout> | undefined;
+  const api = httpApi(session, undefined, ({ remaining, reset }) => {
+    clearTimeout(limited);
+    app.hint(remaining <= FEW ? locale.t("messages_left", { number: remaining, time: locale.duration(reset) }) : "");
+    if (remaining <= FEW) limited = setTimeout(() => app.hint(""), reset * 1_000);
+  });
   const chat = new Chat(session, api, storage, {
     changed: (state) => app.render(state),
     answered() {
@@ -48,6 +66,7 @@ function run(parent: Parent | null): void {
       if (!parent) throw new Error("There is no page around this chat to ask.");
       return parent.tool(name, args);
     },
+    moved: (kept) => others?.postMessage(kept),
     lapsed(unsent) {
       if (location.hash === RELOADED) return; // once; the failure is on the screen
       if (unsent) {
@@ -77,10 +96,46 @@ function run(parent: Parent | null): void {
       restart: () => chat.newConversation(),
       close: () => parent?.post({ type: "close" }),
       draft: (text) => (text ? tab.set("draft", text) : tab.remove("draft")),
+      menu: (opener) => void openMenu(opener),
     },
   );
 
+  const openMenu = async (opener: HTMLElement) => {
+    const rest = [...app.element.children] as HTMLElement[];
+    const kit: PanelKit = {
+      h, svg, setText, locale, api,
+      languages: LANGUAGES,
+      current: () => chat.state.thread?.id ?? null,
+      open: (thread) => void chat.open(thread),
+      restart: () => chat.newConversation(),
+      speak(tag) {
+        storage.set("locale", tag);
+        location.reload();
+      },
+      sentence: deeds.sentence,
+      announce: app.announce,
+      closed() {
+        for (const element of rest) element.inert = false;
+        opener.focus();
+      },
+    };
+    try {
+      panel ??= (import(config.path("panel.js")) as Promise<PanelScript>).then((script) => {
+        document.adoptedStyleSheets.push(sheetOf(script.css));
+        return script;
+      });
+      const { openPanel } = await panel;
+      if (rest.some(({ inert }) => inert)) return; // pressed twice
+      for (const element of rest) element.inert = true;
+      openPanel(kit, app.element);
+    } catch {
+      panel = null;
+      app.hint(locale.error("history") ?? "");
+    }
+  };
+
   root.lang = locale.tag;
+  root.dir = locale.direction;
   root.dataset.layout = hello?.layout ?? "page";
   document.title = config.agent?.name ?? "Chat";
   document.body.append(app.element);
@@ -122,6 +177,29 @@ function run(parent: Parent | null): void {
     session.token().catch(() => undefined);
   }, RENEW_CHECK);
 
+  // Another tab moves on; this one is looked at again; a person was asked for, and may have written. All of it bounded.
+  others?.addEventListener("message", ({ data }: MessageEvent<Kept>) => void chat.follow(data));
+  let looks = 0;
+  const look = () => {
+    if (!config.agent) return;
+    const waits = chat.waitsForPerson;
+    if (!waits) looks = 0;
+    else if (!document.hidden && looks < MAX_LOOKS && (visible || looks % 3 === 0)) void chat.refresh();
+    if (waits) looks++;
+    setTimeout(look, waits && looks > QUICK_LOOKS ? SLOW_LOOK : LOOK);
+  };
+  setTimeout(look, LOOK);
+  document.addEventListener("visibilitychange", () => {
+    looks = 0;
+    if (!document.hidden && visible) void chat.refresh();
+  });
+  const network = () => app.hint(navigator.onLine === false ? locale.t("you_are_offline") : "");
+  addEventListener("online", () => {
+    network();
+    void chat.refresh();
+  });
+  addEventListener("offline", network);
+
   if (!parent) void begin();
   else {
     // The ticket lives a minute: the session is made now, when the visitor's pointer nears the launcher.
@@ -134,6 +212,15 @@ function run(parent: Parent | null): void {
   }
 }
 
+/** The same chat in other tabs, where the browser lets them meet. */
+function tabs(key: string): BroadcastChannel | null {
+  try {
+    return new BroadcastChannel(`stonechat.${key}`);
+  } catch {
+    return null;
+  }
+}
+
 if (config.preview) runPreview(window, config, config.preview);
-else if (window.parent === window) run(null);
+else if (window.parent === window) void run(null);
 else void awaitParent(window, config.parents).then(run);

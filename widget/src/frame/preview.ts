@@ -6,7 +6,7 @@ import { parseItem } from "../chat/parse.ts";
 import { emptyState, type ChatState, type Entry } from "../chat/state.ts";
 import { extrasFrom } from "../items/extras.ts";
 import type { Deeds } from "../items/kit.ts";
-import { pickLocale } from "../locale/index.ts";
+import { ENGLISH as locale } from "../locale/index.ts";
 import { contrast, inkOn } from "../shared/colour.ts";
 import { isRecord } from "../shared/guards.ts";
 import { parseConfig, type Config } from "./config.ts";
@@ -56,7 +56,6 @@ export function sampleConversation(question: string): ChatState {
 /** Draws `config` in `scheme` until the page around it posts another. */
 export function runPreview(window: Window, first: Config, scheme: Scheme): void {
   const { document } = window;
-  const locale = pickLocale(window.navigator.languages);
   let app: App | null = null;
   let state = emptyState;
 
@@ -72,7 +71,7 @@ export function runPreview(window: Window, first: Config, scheme: Scheme): void 
       {
         send: (said) => show(sampleConversation(typeof said === "string" ? said : said.text)),
         restart: () => show(emptyState),
-        stop: nothing, retry: nothing, earlier: nothing, close: nothing, draft: nothing,
+        stop: nothing, retry: nothing, earlier: nothing, close: nothing, draft: nothing, menu: nothing,
       },
     );
     // Two previews stand side by side, each with a main of its own.

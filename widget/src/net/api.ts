@@ -21,11 +21,26 @@ export interface Api {
   announce(file: { name: string; size: number; mime_type: string }): Promise<{ attachment: Attachment; put: string }>;
   discard(attachment: string): Promise<void>;
   transcribe(audio_base64: string, mime_type: string): Promise<string>;
+  /** Any request that answers JSON, and any other with the session's token: for the panel of conversations. */
+  plain(body: PlainRequest): Promise<unknown>;
+  request(path: string, init: RequestInit): Promise<Response>;
+}
+
+/** What is left of the visitor's messages, as `RateLimit` has it; `reset` in seconds. */
+export interface Remaining {
+  readonly remaining: number;
+  readonly reset: number;
+}
+
+export function remainingOf(header: string | null): Remaining | null {
+  const found = /;\s*r=(\d{1,9})\s*;\s*t=(\d{1,9})/.exec(header ?? "");
+  return found && { remaining: Number(found[1]), reset: Number(found[2]) };
 }
 
 export function httpApi(
   session: Session,
   fetch: Fetch = (input, init) => globalThis.fetch(input, init),
+  limited: (left: Remaining) => void = () => undefined,
 ): Api {
   const request = async (path: string, init: RequestInit): Promise<Response> => {
     let token = await session.token();
@@ -104,8 +119,14 @@ export function httpApi(
       if (said === null) throw unexpected();
       return said;
     },
-    ask: async (body, signal) =>
-      eventStream(await post(body, { Accept: "text/event-stream", "Stonechat-Stream": "resumable" }, signal)),
+    plain: json,
+    request,
+    async ask(body, signal) {
+      const response = await post(body, { Accept: "text/event-stream", "Stonechat-Stream": "resumable" }, signal);
+      const left = remainingOf(response.headers.get("RateLimit"));
+      if (left) limited(left);
+      return eventStream(response);
+    },
     resume: async (run, lastEventId, signal) =>
       eventStream(
         await request(`/chatkit/runs/${encodeURIComponent(run)}/events`, {

@@ -19,12 +19,17 @@ export interface AppEvents {
   restart(): void;
   close(): void;
   draft(text: string): void;
+  /** The visitor wants the menu: their conversations, data and language. */
+  menu(opener: HTMLElement): void;
 }
 
 export interface App {
   readonly composer: Composer;
   readonly element: HTMLElement;
   render(state: ChatState): void;
+  /** Something to know before writing, such as that there is no network; empty for nothing. */
+  hint(text: string): void;
+  announce(text: string): void;
 }
 
 export interface AppOptions {
@@ -46,6 +51,8 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     events.restart();
     composer.input.focus();
   };
+  const menu = h("button", { type: "button", class: "tool", "aria-label": locale.t("menu"), title: locale.t("menu"), "aria-haspopup": "dialog" }, icon("menu"));
+  menu.onclick = () => events.menu(menu);
   const close = h("button", { type: "button", class: "tool", "aria-label": locale.t("close"), title: locale.t("close") }, icon("close"));
   close.onclick = () => events.close();
   const header = h(
@@ -53,6 +60,7 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     { class: "header" },
     h("span", { class: "avatar", "aria-hidden": "true" }, ([...name.trim()][0] ?? "•").toUpperCase()),
     h("div", { class: "who" }, h("h1", {}, name), agent && h("p", {}, locale.t("kind"))),
+    agent && menu,
     agent && restart,
     closable && close,
   );
@@ -96,11 +104,13 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     changed: (text) => events.draft(text),
   });
   const locked = h("p", { class: "locked", hidden: true });
+  const hint = h("p", { class: "hint banner", role: "status" });
   const status = h("div", { class: "hidden", role: "status" });
   const foot = h(
     "footer",
     { class: "footer" },
     locked,
+    hint,
     composer.element,
     agent?.disclaimer ? h("p", { class: "disclaimer" }, agent.disclaimer) : "",
   );
@@ -166,6 +176,8 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
   return {
     composer,
     element,
+    hint: (text) => setText(hint, text),
+    announce: kit.announce,
     render(state) {
       if (!next) requestAnimationFrame(draw);
       next = state;

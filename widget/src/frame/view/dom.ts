@@ -45,6 +45,7 @@ export function svg(tag: string, attributes: Attributes = {}, ...children: reado
 const PATHS = {
   send: "M12 19V5m-6 6 6-6 6 6",
   stop: "M7 7h10v10H7z",
+  menu: "M5 7h14M5 12h14M5 17h14",
   close: "m6 6 12 12M18 6 6 18",
   compose: "M12 5H7a2 2 0 0 0-2 2v10a2 2 0 0 0 2 2h10a2 2 0 0 0 2-2v-5M9.5 14.5l.5-3L17.5 4a1.4 1.4 0 0 1 2 2L12 13.5z",
   down: "m6 9 6 6 6-6",
