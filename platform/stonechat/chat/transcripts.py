@@ -42,6 +42,8 @@ class Cited:
     section: str | None
     snippet: str | None
     document_id: str | None
+    citation: int = 0
+    """The first citation of the answer, counted from 0, that names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +222,13 @@ def _message(
     numbers: dict[tuple[str, ...], int] = {}
     sources: list[Cited] = []
     marks: list[tuple[int, int]] = []
+    citation = -1
     for part in _parts(data):
         start = len(text) + 2 if text else 0
         said = str(part.get("text") or "")
         text = f"{text}\n\n{said}" if text else said
         for note in part.get("annotations") or ():
+            citation += 1
             source = note.get("source") if isinstance(note, dict) else None
             if not isinstance(source, dict):
                 continue
@@ -236,7 +240,15 @@ def _message(
                 document_id = by_url.get(url) if url else by_title.get(title)
                 snippet = str(source.get("description") or "")
                 sources.append(
-                    Cited(number, title or url or "A document", url, section or None, snippet or None, document_id)
+                    Cited(
+                        number,
+                        title or url or "A document",
+                        url,
+                        section or None,
+                        snippet or None,
+                        document_id,
+                        citation,
+                    )
                 )
             index = note.get("index")
             at = index if isinstance(index, int) and 0 <= index <= len(said) else len(said)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat.accounts.actor import Actor
 from stonechat.files import FileStore
 from stonechat.knowledge.editing import MAX_PAIRS, Rewriting, pairs_json, read_written, rewrite_source
-from stonechat.knowledge.models import Source
+from stonechat.knowledge.models import Document, Source
 from stonechat.knowledge.schemas import FaqSourceIn, Pair
 from stonechat.knowledge.service import MAX_DOCUMENT_BYTES
 from stonechat.knowledge.sources import create_source
@@ -65,3 +65,13 @@ def _with(pairs: Sequence[Pair], pair: Pair) -> list[Pair]:
     """The pairs and this one, in place of one with the same question."""
     same = pair.question.casefold()
     return [*(each for each in pairs if each.question.casefold() != same), pair]
+
+
+async def document_of_answers(session: AsyncSession, actor: Actor, *, source_id: str) -> Document | None:
+    """The document of the source that holds an answer; None if it was deleted since."""
+    actor.require("read")
+    return await session.scalar(
+        select(Document)
+        .where(Document.tenant_id == actor.tenant_id, Document.source_id == source_id, Document.deleted_at.is_(None))
+        .limit(1)
+    )
