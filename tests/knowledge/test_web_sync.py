@@ -18,7 +18,6 @@ from stonechat.accounts.actor import system
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound, TargetNotAllowed, TooManySources
 from stonechat.knowledge import sources
-from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.search import search
 from stonechat.knowledge.web import service
 from stonechat.knowledge.web.sync import sync_part
@@ -284,7 +283,6 @@ async def test_what_is_no_address_or_not_public_is_refused_at_once(crawl: Crawl)
 async def test_a_sync_is_a_chain_of_short_jobs_that_can_be_cancelled(
     database: Database, tenant_id: UUID, tmp_path: Path
 ) -> None:
-    from support.site import BRISK
 
     pace = replace(BRISK, part_pages=2)
     async with crawling(database, tenant_id, tmp_path, pace=pace) as crawl:

@@ -164,6 +164,8 @@ async def twin_of(session: AsyncSession, page: SourcePage, *, digest: bytes) -> 
 
 async def visit_copies(session: AsyncSession, source: Source, progress: Progress, *, url: str) -> None:
     """The page at `url` answers no more, or with other words: its copies may have to stand in for it."""
+    if not progress.copies:
+        return
     copies = await session.execute(
         update(SourcePage)
         .where(

@@ -63,6 +63,8 @@ class Progress(BaseModel):
     part: int = 0
     """Which of the sync's jobs is at work: a job of another number does nothing."""
     visits: int = 0
+    copies: int = 0
+    """Copies come across, whose originals may yet turn out not to be kept."""
     streak: int = 0
     """Failures of the site in a row."""
     sitemap_failed: bool = False

@@ -83,6 +83,7 @@ class Recorder:
             page.reason = f"It is a copy of {original}, which is kept in its place."
             self.progress.skipped += 1
             await self.release(page)
+            self.progress.copies += 1
             return
         document = await self._document_of(page)
         if document is not None and page.digest == digest:

@@ -12,7 +12,6 @@ from stonechat.errors import (
     StonechatError,
     TargetNotAllowed,
     UnsupportedMediaType,
-    UpstreamTimedOut,
 )
 from stonechat.knowledge.extraction import ask_reader
 from stonechat.knowledge.media import MediaType, detect
@@ -75,20 +74,24 @@ async def visit(web: WebAccess, address: Address) -> Visit:
             last_modified=address.last_modified,
             sitemap=address.sitemap,
         )
-    except TargetNotAllowed as error:
-        return Visit("failed", error.code, f"This address cannot be fetched from here. {error}")
-    except PayloadTooLarge as error:
-        return Visit("failed", error.code, f"{error} Split it, or upload the part that matters as a file.")
-    except UpstreamTimedOut as error:
-        return Visit("failed", error.code, str(error), temporary=True)
     except StonechatError as error:
-        return Visit("failed", error.code, str(error), temporary=True)
+        return _refused(error)
     if not 200 <= answer.status < 300:
         return _without_page(answer, address)
     try:
         return await (_sitemap(answer, address) if address.sitemap else _page(answer, address))
     except DocumentUnreadable as error:
         return Visit("failed", error.code, error.detail or error.title, status=answer.status)
+
+
+def _refused(error: StonechatError) -> Visit:
+    match error:
+        case TargetNotAllowed():
+            return Visit("failed", error.code, f"This address cannot be fetched from here. {error}")
+        case PayloadTooLarge():
+            return Visit("failed", error.code, f"{error} Split it, or upload the part that matters as a file.")
+        case _:
+            return Visit("failed", error.code, str(error), temporary=True)
 
 
 def _without_page(answer: Answer, address: Address) -> Visit:
