@@ -272,7 +272,7 @@ class RateLimited(TooManyRequests):
 
 
 class TooManyConcurrent(TooManyRequests):
-    code, title = "too_many_concurrent", "Too many answers are being written at once"
+    code, title = "too_many_concurrent", "Too much is going on at once"
 
 
 class TooManyAttempts(TooManyRequests):

@@ -182,6 +182,24 @@ async def test_few_uploads_at_once(site: UploadSite, anna: Visitor) -> None:
     assert (again.status_code, again.json()["code"]) == (409, "attachment_already_uploaded")
 
 
+async def test_a_second_try_while_the_first_arrives_is_not_told_that_all_is_well(anna: Visitor) -> None:
+    arriving, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waiting() -> AsyncIterator[bytes]:
+        arriving.set()
+        yield b"he"
+        await go_on.wait()
+        yield b"llo"
+
+    attachment = await anna.announce("a.txt", 5)
+    first = asyncio.create_task(anna.put(attachment, waiting()))
+    await arriving.wait()
+    second = await anna.put(attachment, b"hello")
+    assert (second.status_code, second.json()["code"]) == (429, "too_many_concurrent")
+    go_on.set()
+    assert (await first).status_code == 200
+
+
 async def test_a_large_upload_takes_little_memory(site: UploadSite, anna: Visitor) -> None:
     line = b"All of this is text, and there is a lot of it.\n"
     data = line * (19 * MEGABYTE // len(line))

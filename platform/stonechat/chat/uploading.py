@@ -111,9 +111,14 @@ class Uploads:
                 )
             ).one_or_none()
             if claimed is None:
-                there = await session.scalar(select(row.attachment_id).where(*_own(key)))
+                there = (await session.execute(select(row.uploaded_at).where(*_own(key)))).one_or_none()
                 if there is None:
                     raise NotFound("There is no such file.")
+                if there.uploaded_at is None:  # another connection is at it, or was when its process died
+                    raise TooManyConcurrent(
+                        "This file is arriving already. Wait for it, or attach the file anew.",
+                        headers={"Retry-After": "5"},
+                    )
                 raise AttachmentAlreadyUploaded("Attach the file anew to send another.")
         return parse_attachment(claimed.data), claimed.bytes
 
