@@ -16,6 +16,7 @@ from stonechat.db.embedded_binaries import find_installation
 from stonechat.errors import StonechatError
 from stonechat.files import open_files
 from stonechat.knowledge.index import open_index
+from stonechat.knowledge.index_server import ServerIndex
 from stonechat.settings import Settings
 
 TIMEOUT_SECONDS = 10
@@ -104,12 +105,20 @@ async def _schema(settings: Settings) -> Finding:
 
 
 async def _index(settings: Settings) -> Finding:
+    layout = "a collection for each tenant" if settings.index_layout == "per_tenant" else "small tenants share one"
     if settings.qdrant_url is None:
-        return Finding("Search index", True, "embedded, in the one process that serves")
+        return Finding("Search index", True, f"embedded, in the one process that serves; {layout}")
     index = open_index(settings)
     try:
         await index.ready()
-        return Finding("Search index", True, "the Qdrant server answers")
+        if settings.index_layout == "shared" and isinstance(index, ServerIndex) and not await index.shares():
+            return Finding(
+                "Search index",
+                False,
+                "the Qdrant server is older than 1.19, and would mix the word statistics of tenants who share a collection",
+                "Update the server to 1.19 or newer, or set STONECHAT_INDEX_LAYOUT=per_tenant.",
+            )
+        return Finding("Search index", True, f"the Qdrant server answers; {layout}")
     except Exception as error:
         return Finding(
             "Search index", False, f"{type(error).__name__}: {error}", "Check QDRANT_URL and QDRANT_API_KEY."

@@ -27,6 +27,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/knowledge/sources/{source_id}"): {"name": "Taken over"},
     ("POST", "/knowledge/sources/{source_id}/sync"): {},
     ("POST", "/knowledge/sources/{source_id}/cancel"): {},
+    ("PUT", "/knowledge/documents/{document_id}/tags"): {"tags": ["taken over"]},
     ("POST", "/conversations/{thread_id}/reply"): {"text": "Taken over"},
     ("POST", "/conversations/{thread_id}/close"): {"reason": "Taken over"},
     ("PATCH", "/model-providers/{provider_id}"): {"api_key": "sk-taken-over"},

@@ -37,6 +37,8 @@ class FoundPassage:
     share: int
     headings: tuple[str, ...]
     pieces: tuple[Piece, ...]
+    reranked: bool
+    """Whether a reranker moved any of them."""
 
 
 @router.get("")
@@ -47,7 +49,15 @@ async def try_search(console: Viewer, q: Annotated[str, Query(max_length=MAX_QUE
     )
     # Both look at every word of every passage: not on the loop that serves everybody.
     quotes, found = await asyncio.to_thread(_weigh, question, passages)
-    values: dict[str, Any] = {"q": question, "quotes": quotes, "found": found, "most": MAX_QUESTION}
+    values: dict[str, Any] = {
+        "q": question,
+        "quotes": quotes,
+        "found": found,
+        "most": MAX_QUESTION,
+        "notes": passages.notes,
+        "below_floor": passages.below_floor,
+        "confidence": passages.confidence or 0.0,
+    }
     if console.is_partial:
         return console.fragment("knowledge/_search_results.html", **values)
     return console.page("knowledge/search.html", **values)
@@ -57,6 +67,7 @@ def _weigh(question: str, passages: list[Passage]) -> tuple[list[QuotedPassage],
     excerpt = best_excerpt(question, passages) if question else None
     quotes = excerpt.quotes if excerpt else ()
     best = max((passage.score for passage in passages), default=0.0)
+    reranked = [passage.fused_rank for passage in passages] != sorted(passage.fused_rank or 0 for passage in passages)
     found = [
         FoundPassage(
             passage,
@@ -67,6 +78,7 @@ def _weigh(question: str, passages: list[Passage]) -> tuple[list[QuotedPassage],
                 words=matched_words(passage.text, question, language=passage.language),
                 quotes=[(quote.start, quote.end) for quote in quotes if quote.passage is passage],
             ),
+            reranked,
         )
         for passage in passages
     ]

@@ -10,7 +10,7 @@ from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.api.idempotency import IdempotentRoute
 from stonechat.assistant.agents import load_config
 from stonechat.knowledge import search as retrieval
-from stonechat.knowledge import service, sources
+from stonechat.knowledge import service, sources, tuning
 from stonechat.knowledge.editing import Rewriting, rewrite_source
 from stonechat.knowledge.models import DocumentStatus
 from stonechat.knowledge.schemas import (
@@ -23,8 +23,11 @@ from stonechat.knowledge.schemas import (
     SourceOut,
     SourcePageOut,
     SourcePatch,
+    TagsIn,
     WebSourceIn,
 )
+from stonechat.knowledge.tags import set_tags
+from stonechat.knowledge.tuning import SearchSettings, SearchSettingsView
 from stonechat.knowledge.web import service as web_sources
 from stonechat.knowledge.web.models import PageState
 from stonechat.limits.addresses import limit_address
@@ -175,5 +178,25 @@ async def search(body: SearchIn, actor: ApiActor, services: AppServices) -> Sear
             config = await load_config(session, actor.tenant_id, agent_id=body.agent_id, version="draft")
         limit = min(limit, config.knowledge.max_passages) if config.knowledge.enabled else 0
     # No transaction is open here: none is held while the index searches.
-    found = await retrieval.search(services.knowledge, actor.tenant_id, body.query, limit=limit) if limit else []
+    if not limit:
+        return SearchOut(results=[])
+    found = await retrieval.search(services.knowledge, actor.tenant_id, body.query, limit=limit, only=body.only)
     return SearchOut(results=[PassageOut.of(passage) for passage in found])
+
+
+@router.get("/settings", summary="How documents are searched")
+async def get_settings(actor: ApiActor, session: TenantSession) -> SearchSettingsView:
+    return await tuning.get_settings(session, actor)
+
+
+@router.put("/settings", summary="Change how documents are searched")
+async def put_settings(
+    body: SearchSettings, actor: ApiActor, session: TenantSession, services: AppServices
+) -> SearchSettingsView:
+    """Another embedding model has the index built anew in the background; the old one answers until then."""
+    return await tuning.put_settings(session, actor, settings=body, layout=services.settings.index_layout)
+
+
+@router.put("/documents/{document_id}/tags", summary="Replace a document's tags")
+async def put_tags(document_id: str, body: TagsIn, actor: ApiActor, session: TenantSession) -> DocumentOut:
+    return DocumentOut.of(await set_tags(session, actor, document_id=document_id, tags=body.tags))

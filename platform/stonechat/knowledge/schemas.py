@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stonechat.knowledge.index import Narrowing
 from stonechat.knowledge.models import Document, DocumentStatus, Schedule, Source, SourceKind, SourceStatus
 from stonechat.knowledge.search import Passage
 from stonechat.knowledge.web.models import PageState, SourcePage
@@ -37,6 +38,7 @@ class DocumentOut(BaseModel):
     bytes: int
     chunks: int
     language: str | None
+    tags: list[str] = Field(description="Words to narrow searches by.")
     created_at: datetime
     updated_at: datetime
     ready_at: datetime | None
@@ -77,6 +79,23 @@ class SearchIn(BaseModel):
     query: str = Field(min_length=1, max_length=4000)
     limit: int = Field(8, ge=1, le=100)
     agent_id: str | None = Field(None, max_length=128)
+    source_id: str | None = Field(None, max_length=128, description="Only passages of this source.")
+    tags: list[str] = Field([], max_length=20, description="Only of documents that bear any of these tags.")
+    language: str | None = Field(None, pattern="^[a-z]{2}$", description="Only of documents in it: ISO 639-1.")
+
+    @property
+    def only(self) -> Narrowing:
+        """The filters."""
+        tags = tuple(tag.lower()[:100] for tag in self.tags)
+        return Narrowing(source_id=self.source_id, tags=tags, language=self.language)
+
+
+class TagsIn(BaseModel):
+    """All of a document's tags."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tags: list[str] = Field(max_length=20)
 
 
 class SearchOut(BaseModel):
