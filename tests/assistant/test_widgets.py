@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from stonechat import clock
 from stonechat.assistant.config import parse_config
+from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.tools.templates import MAX_REPEATED, TooLarge, fill
-from stonechat.assistant.tools.widgets import parse_widget, widget_of
+from stonechat.assistant.tools.widgets import clean_widget, hosts_in, parse_widget, widget_of
 from stonechat.chat.actions import plan_action
 from stonechat.errors import InvalidInput, NotOffered, WrongItem
 from support import fake_openai as host
@@ -55,8 +56,10 @@ ORDER = {"number": "A7", "lines": [{"name": "Tea", "price": 3}, {"name": "Cake",
 MODEL = "acme/small"
 
 
-def change(url: str) -> dict[str, Any]:
+def change(url: str, **changes: Any) -> dict[str, Any]:
+    """A tool that needs no approval, unless `changes` say so."""
     return {
+        "approval": "never",
         "kind": "http",
         "name": "change_order",
         "description": "Changes an order.",
@@ -67,7 +70,7 @@ def change(url: str) -> dict[str, Any]:
             "properties": {"number": {"type": "string"}, "note": {"type": "string", "maxLength": 20}},
             "required": ["number"],
         },
-    }
+    } | changes
 
 
 # Templates
@@ -239,8 +242,11 @@ async def shop(request: pytest.FixtureRequest) -> AsyncIterator[Loopback]:
         yield server
 
 
-async def shown(platform: Platform, shop: Loopback) -> tuple[Visitor, dict[str, Any]]:
-    visitor = platform.visitor(await platform.agent(model=MODEL, tools=[SHOW, change(shop.url)]))
+async def shown(
+    platform: Platform, shop: Loopback, *, template: Any = TEMPLATE, **changes: Any
+) -> tuple[Visitor, dict[str, Any]]:
+    tools = [SHOW | {"template": template}, change(shop.url, **changes)]
+    visitor = platform.visitor(await platform.agent(model=MODEL, tools=tools))
     events = await visitor.say("My order?")
     item = next(event["item"] for event in of_type(events, "thread.item.done") if event["item"]["type"] == "widget")
     return visitor, item
@@ -293,3 +299,119 @@ async def test_an_action_that_does_not_fit_its_tool_runs_nothing(
     events = await visitor.events("threads.custom_action", **params)
     assert "does not fit" in of_type(events, "error")[0]["message"]
     assert shop.requests == []
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["streamed", "at once"])
+@pytest.mark.parametrize("shop", [{"state": "changed"}], indirect=True)
+async def test_what_a_model_put_behind_a_button_is_shown_before_it_is_done(
+    platform: Platform, model: FakeOpenAI, shop: Loopback, sync: bool
+) -> None:
+    visitor, item = await shown(platform, shop, approval="changes")
+    thread, asked = item["thread_id"], len(model.requests)
+    action = {"type": "order.change", "payload": {"number": "A7", "note": "Quick"}}
+    params = {"thread_id": thread, "item_id": item["id"], "action": action}
+    if sync:
+        assert await visitor.refused("threads.sync_custom_action", **params) == (409, "conflict")
+    else:
+        await visitor.events("threads.custom_action", **params)
+    assert shop.requests == []
+    assert len(model.requests) == asked
+    question = (await visitor.items(thread))[-1]
+    assert question["type"] == "structured_input"
+    assert question["inputs"][0]["question"] == 'May I do this? Changes an order.\nnumber: "A7"\nnote: "Quick"'
+    answers = {"answers": {"approval": {"values": ["Yes, do it"]}}}
+    await visitor.events("threads.add_structured_input", thread_id=thread, item_id=question["id"], input=answers)
+    [request] = shop.requests
+    assert (request.path, json.loads(request.body)) == ("/orders/A7", {"note": "Quick"})
+
+
+FIXED = {
+    "type": "Card",
+    "children": [
+        {
+            "type": "Form",
+            "onSubmitAction": {"type": "order.change", "payload": {"number": "A7"}},
+            "children": [{"type": "Input", "name": "note"}],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("shop", [{"state": "changed"}], indirect=True)
+async def test_what_the_tenant_wrote_and_the_visitor_entered_needs_no_second_yes(
+    platform: Platform, model: FakeOpenAI, shop: Loopback
+) -> None:
+    visitor, item = await shown(platform, shop, approval="always", template=FIXED)
+    action = {"type": "order.change", "payload": {"number": "A7", "note": "Quick"}}
+    await visitor.events("threads.custom_action", thread_id=item["thread_id"], item_id=item["id"], action=action)
+    assert len(shop.requests) == 1
+
+
+EVIL = "See [this](https://evil.example/?q=1), card 4111 1111 1111 1111 ![x](https://evil.example/x.png)"
+
+
+def test_the_rules_hold_for_what_arguments_put_into_a_widget() -> None:
+    config = parse_config({"name": "Robin"})
+    template = {
+        "type": "Card",
+        "children": [
+            {"type": "Text", "value": "{x}"},
+            {"type": "Markdown", "value": "[Shop](https://shop.example/{n}) {x}"},
+            {"type": "Text", "value": "{card}"},
+            {"type": "Button", "label": "Go", "onClickAction": {"type": "go", "payload": {"card": "{card}"}}},
+        ],
+    }
+    hosts = hosts_in(template)
+    filled = fill(
+        template,
+        {"x": EVIL, "n": 7, "card": 4111111111111111},
+        clean=lambda text: clean_text(config, text, hosts=hosts),
+    )
+    text, markdown, number, button = filled["children"]
+    for part in (text, markdown):
+        assert "evil.example/" not in part["value"]
+        assert "1111" not in part["value"]
+    assert "(https://shop.example/7)" in markdown["value"]
+    assert "1111" not in str(number["value"])
+    assert button["onClickAction"]["payload"] == {"card": 4111111111111111}
+
+
+def test_the_rules_hold_for_a_widget_that_a_service_answered_with() -> None:
+    config = parse_config({"name": "Robin"})
+    answered = widget_of({"widget": {"type": "Card", "novelty": [1], "children": [{"type": "Text", "value": EVIL}]}})
+    assert answered is not None
+    cleaned = clean_widget(config, answered).model_dump(mode="json", exclude_none=True)
+    assert cleaned["novelty"] == [1]
+    assert "4111" not in cleaned["children"][0]["value"]
+    assert "x.png" not in cleaned["children"][0]["value"]
+
+
+@pytest.mark.parametrize("shop", [{"state": "changed"}], indirect=True)
+async def test_widgets_and_questions_of_a_turn_are_cleaned(platform: Platform, shop: Loopback) -> None:
+    asks = {"questions": [{"question": EVIL, "options": [EVIL, "No"]}]}
+    calls = {
+        "show_order": (ORDER | {"number": "4111 1111 1111 1111"}, "widget"),
+        "ask_visitor": (asks, "structured_input"),
+        "change_order": ({"number": "7", "note": "4111 1111 1111 1111"}, "structured_input"),
+    }
+    tools = [SHOW, change(shop.url, approval="always")]
+    tools[1]["parameters"]["properties"]["note"]["maxLength"] = 100
+    for name, (arguments, kind) in calls.items():
+        async with host.fake_openai(host.chat_call(name, json.dumps(arguments)), host.chat_text("Here.")) as fake:
+            async with platform.services.database.tenant(platform.tenant_id) as session:
+                await session.execute(
+                    text("delete from model_providers where tenant_id = :t"), {"t": platform.tenant_id}
+                )
+            await platform.provider(fake.url)
+            visitor = platform.visitor(await platform.agent(model=MODEL, tools=tools, ask=True))
+            events = await visitor.say("My order?")
+            done = [event["item"] for event in of_type(events, "thread.item.done")]
+            item = next(item for item in done if item["type"] == kind)
+            seen = {key: value for key, value in item.items() if key in ("inputs", "copy_text")}
+            if kind == "widget":
+                seen["title"] = item["widget"]["children"][0]
+                assert "█" in item["copy_text"]
+            assert "1111" not in json.dumps(seen), name
+            assert "evil.example/" not in json.dumps(seen), name
+            assert "█" in json.dumps(seen, ensure_ascii=False), name
+    assert "rules hide" in item["inputs"][0]["question"]

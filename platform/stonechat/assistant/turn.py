@@ -88,14 +88,17 @@ class ToolAnswer:
     """JSON, as the tool's `result` maps it."""
     failed: bool
     events: Sequence[ThreadStreamEvent]
-    """Among them the hidden item by which the model learns of it."""
+    """Among them the hidden item by which the model learns of it, or the question to the visitor."""
+    asks: bool = False
+    """Whether the visitor is asked first, so that nothing was done yet."""
 
 
 class RunsTools(Protocol):
     """Runs tools for what visitors do in widgets."""
 
-    async def run_tool(self, turn: Turn, *, name: str, arguments: Mapping[str, Any]) -> ToolAnswer:
-        """Run an HTTP tool of the turn's agent. Raises `NotOffered`, or `InvalidInput` for arguments that do not fit."""
+    async def run_tool(self, turn: Turn, *, name: str, arguments: Mapping[str, Any], seen: bool = False) -> ToolAnswer:
+        """Run an HTTP tool of the turn's agent, or ask the visitor first: where the tool is to be approved, and not all of
+        the arguments are ones that the visitor entered or the tenant wrote (`seen`). Raises `NotOffered`, or `InvalidInput` for arguments that do not fit."""
         ...
 
 

@@ -22,7 +22,7 @@ from chatkit.types import (
 )
 
 from stonechat import clock
-from stonechat.assistant.tools.widgets import widget_of
+from stonechat.assistant.tools.widgets import clean_widget, widget_of
 from stonechat.assistant.turn import RunsTools, Turn
 from stonechat.chat.actions import Step
 from stonechat.errors import InvalidInput, StonechatError
@@ -39,13 +39,16 @@ async def act(turn: Turn, step: Step, *, tools: RunsTools | None, go_on: GoOn) -
     told: list[ThreadItem] = [_note(turn, step.told)]
     yield ThreadItemDoneEvent(item=told[0])
     if step.tool is not None and tools is not None:
-        answer = await tools.run_tool(turn, name=step.tool, arguments=step.arguments)
+        answer = await tools.run_tool(turn, name=step.tool, arguments=step.arguments, seen=step.seen)
         for event in answer.events:
             yield event
             if isinstance(event, ThreadItemDoneEvent):
                 told.append(event.item)
+        if answer.asks:
+            return
         widget = None if answer.failed else widget_of(answer.data)
         if widget is not None:
+            widget = clean_widget(turn.config, widget)
             yield ThreadItemReplacedEvent(item=step.sender.model_copy(update={"widget": widget}))
             return
     turn.history = [*turn.history, *told]
@@ -59,6 +62,8 @@ class Acted:
     def __init__(self) -> None:
         self.item: WidgetItem | None = None
         self.error: StonechatError | None = None
+        self.asks = False
+        """Whether the visitor is asked in the conversation first."""
 
     async def watch(self, events: AsyncIterator[ThreadStreamEvent]) -> AsyncIterator[ThreadStreamEvent]:
         """The events, of which the new widget and a refusal are kept."""
@@ -66,6 +71,8 @@ class Acted:
             async for event in events:
                 if isinstance(event, ThreadItemReplacedEvent) and isinstance(event.item, WidgetItem):
                     self.item = event.item
+                elif isinstance(event, ThreadItemDoneEvent) and isinstance(event.item, StructuredInputItem):
+                    self.asks = True
                 yield event
         except StonechatError as error:
             self.error = error

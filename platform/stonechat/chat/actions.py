@@ -16,7 +16,7 @@ from chatkit.types import WidgetItem
 
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.config_tools import WidgetTool
-from stonechat.assistant.tools.templates import actions_of
+from stonechat.assistant.tools.templates import actions_of, has_placeholder
 from stonechat.errors import InvalidInput, NotOffered, WrongItem
 
 MAX_PAYLOAD_CHARACTERS = 16_000
@@ -34,6 +34,9 @@ class Step:
     arguments: dict[str, Any]
     told: str
     """What the model is told."""
+    seen: bool = False
+    """Whether the visitor entered or the tenant wrote all of the arguments: nothing is behind the button that a model put
+    there."""
 
 
 def plan_action(config: AgentConfig, sender: WidgetItem | None, action: Action[str, Any]) -> Step:
@@ -50,7 +53,25 @@ def plan_action(config: AgentConfig, sender: WidgetItem | None, action: Action[s
     shown = json.dumps(payload, ensure_ascii=False)[:MAX_TOLD_CHARACTERS] if payload is not None else "nothing else"
     about = f" “{sender.copy_text[:200]}”" if sender.copy_text else ""
     told = f"The visitor used the card{about}: {action.type[:100]}, with {shown}."
-    return Step(sender, tool, payload if isinstance(payload, dict) else {}, told)
+    arguments = payload if isinstance(payload, dict) else {}
+    return Step(sender, tool, arguments, told, seen=_seen(widgets, sender, action.type, arguments))
+
+
+def _seen(widgets: list[WidgetTool], sender: WidgetItem, type_: str, arguments: dict[str, Any]) -> bool:
+    """Whether every argument was entered into a field, or stands in a template of the tenant's as it was sent."""
+    entered = set(_fields(sender.widget.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    rest = {name: value for name, value in arguments.items() if name not in entered}
+    written = [
+        action.get("payload") for tool in widgets for action in actions_of(tool.template) if action["type"] == type_
+    ]
+    return not rest or any(
+        isinstance(payload, dict)
+        and all(
+            name in payload and not has_placeholder(payload[name]) and _same(payload[name], value)
+            for name, value in rest.items()
+        )
+        for payload in written
+    )
 
 
 def _require_size(action: Action[str, Any]) -> None:

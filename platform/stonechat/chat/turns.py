@@ -60,7 +60,7 @@ from stonechat.chat.server import TenantChatKitServer
 from stonechat.chat.store import PostgresStore, new_item_id
 from stonechat.chat.titles import first_words, titled
 from stonechat.chat.uploading import Uploads
-from stonechat.errors import InvalidInput, NotFound, NotOffered, TooManyFiles
+from stonechat.errors import Conflict, InvalidInput, NotFound, NotOffered, TooManyFiles
 from stonechat.files import FileStore
 from stonechat.identity.caller import Caller
 
@@ -186,6 +186,8 @@ class ChatServer(TenantChatKitServer[Caller]):
             await run.wait(len(run.frames))
         if acted.error is not None:
             raise acted.error
+        if acted.asks:
+            raise Conflict("This needs your yes first: the question stands in the conversation. Load it again.")
         return SyncCustomActionResponse(updated_item=acted.item)
 
     # A new message

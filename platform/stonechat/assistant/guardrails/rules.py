@@ -71,12 +71,12 @@ def rules_of(config: AgentConfig) -> Rules:
     return rules
 
 
-def clean_text(config: AgentConfig, text: str, *, hosts: Collection[str] = ()) -> str:
+def clean_text(config: AgentConfig, text: str, *, hosts: Collection[str] = (), composed: bool = True) -> str:
     """A whole text as visitors may see it: for widgets, titles, thoughts, whatever a model wrote besides its answer.
 
-    `hosts` are those that the rule `sources` allows here.
+    `hosts` are those that the rule `sources` allows here; `composed` False is for what the tenant or its service wrote.
     """
-    kept = rules_of(config).filter(lambda: hosts)
+    kept = rules_of(config).filter(lambda: hosts, composed=composed)
     return "".join(str(piece) for piece in [*kept.feed(text), *kept.finish()])
 
 

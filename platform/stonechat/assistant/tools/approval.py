@@ -49,6 +49,7 @@ APPROVAL_KIND = "stonechat.approval"
 """What marks a hidden context item as the reminder of a call that waits."""
 _QUESTION_ID = "approval"
 
+_HIDDEN = "This assistant’s rules hide or shorten a part of this. Say no if that matters to you."
 _WAITS = "The visitor is being asked. Wait for the answer."
 _TOO_LONG = "The arguments are too long to be shown to the visitor, who has to approve them. Call again with less."
 _DECLINED = "The visitor was asked and did not agree. It was not done. Do not try again unless asked to."
@@ -86,6 +87,9 @@ async def ask_visitor(context: TurnContext, ability: Ability, call: Call) -> str
     shown = describe(ability, call.arguments)
     if len(shown) > MAX_SHOWN_CHARACTERS:
         raise ApprovalNotPossible(_TOO_LONG)
+    cleaned = context.clean(shown)
+    if cleaned != shown:
+        shown = f"{cleaned}\n{_HIDDEN}"
     item = StructuredInputItem(
         id=context.turn.generate_item_id("structured_input"),
         thread_id=context.thread_id,

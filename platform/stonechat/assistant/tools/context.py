@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from chatkit.types import ThreadStreamEvent
 
+from stonechat.assistant.guardrails.addresses import host_of
+from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.passages import Passages
 from stonechat.assistant.tools.mcp_lists import McpToolLists
 from stonechat.assistant.turn import Turn
@@ -90,3 +93,9 @@ class TurnContext:
     def thread_id(self) -> str:
         """The conversation."""
         return self.turn.thread.id
+
+    def clean(self, text: str, *, hosts: Collection[str] = ()) -> str:
+        """A text of a tool's as the agent's rules let visitors see it; `hosts` are those that the tenant itself wrote."""
+        known = {host for passage in self.passages.all() if passage.url and (host := host_of(passage.url)) is not None}
+        own = urlsplit(self.caller.origin or "").hostname
+        return clean_text(self.turn.config, text, hosts={*known, *hosts, *([own] if own else [])})

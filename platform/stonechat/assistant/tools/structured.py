@@ -54,12 +54,25 @@ def ask_visitor(context: TurnContext, arguments: str) -> str:
                     id=context.turn.generate_item_id("structured_input"),
                     thread_id=context.thread_id,
                     created_at=clock.now(),
-                    inputs=[_input(f"q{number}", each) for number, each in enumerate(asked.questions, start=1)],
+                    inputs=[
+                        _input(f"q{number}", _cleaned(context, each))
+                        for number, each in enumerate(asked.questions, start=1)
+                    ],
                 )
             )
         )
     context.ended = True
     return "The visitor was asked."
+
+
+def _cleaned(context: TurnContext, asked: _Question) -> _Question:
+    """The question as the agent's rules let visitors see it."""
+    return _Question.model_construct(
+        question=context.clean(asked.question) or "…",
+        options=[option for each in asked.options if (option := context.clean(each))],
+        multiple=asked.multiple,
+        description=context.clean(asked.description) if asked.description else None,
+    )
 
 
 def _input(input_id: str, asked: _Question) -> StructuredInput:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +24,8 @@ is `{item}`, or `{item.name}` for a member of it, and `{number}` counts them fro
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*(?:\.[A-Za-z0-9_]+)*)\}")
 _LITERAL_HOST = re.compile(r"https://[^/{}@\\\s]+/")
 _PICTURE_HOST = re.compile(r"https://((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})/")
-_ADDRESSES = frozenset({"src", "url", "href", "favicon", "link"})
+ADDRESSES = frozenset({"src", "url", "href", "favicon", "link"})
+"""Members that are addresses."""
 _LITERAL_IN_ACTIONS = frozenset({"type", "handler"})
 
 
@@ -32,12 +33,19 @@ class TooLarge(ValueError):
     """The filled template is larger or deeper than a widget may be."""
 
 
-def fill(template: Mapping[str, Any], arguments: Mapping[str, Any], *, hosts: Sequence[str] = ()) -> dict[str, Any]:
+def fill(
+    template: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    *,
+    hosts: Sequence[str] = (),
+    clean: Callable[[str], str] = str,
+) -> dict[str, Any]:
     """The template with its placeholders replaced. Raises `TooLarge`.
 
-    `hosts` may be loaded from besides those written out in the template: `example.com`, or `*.example.com`.
+    `hosts` may be loaded from besides those written out in the template: `example.com`, or `*.example.com`. `clean` goes
+    over every text that visitors see and that an argument has a part in; payloads of actions are left as they are.
     """
-    filled = _Filler(hosts).node(template, arguments, 0)
+    filled = _Filler(hosts, clean).node(template, arguments, 0)
     if not isinstance(filled, dict) or len(json.dumps(filled, ensure_ascii=False)) > MAX_WIDGET_CHARACTERS:
         raise TooLarge
     return filled
@@ -46,6 +54,11 @@ def fill(template: Mapping[str, Any], arguments: Mapping[str, Any], *, hosts: Se
 def fill_text(template: str, arguments: Mapping[str, Any]) -> str:
     """A line of text with its placeholders replaced."""
     return _PLACEHOLDER.sub(lambda found: _as_text(_value(found[1], arguments)), template)
+
+
+def has_placeholder(template: Any) -> bool:
+    """Whether an argument has a part in it."""
+    return _PLACEHOLDER.search(json.dumps(template, ensure_ascii=False)) is not None
 
 
 def actions_of(widget: Any) -> Iterator[dict[str, Any]]:
@@ -84,8 +97,10 @@ def is_action(name: str, value: Any) -> bool:
 
 
 class _Filler:
-    def __init__(self, hosts: Sequence[str]) -> None:
+    def __init__(self, hosts: Sequence[str], clean: Callable[[str], str]) -> None:
         self._hosts = hosts
+        self._clean = clean
+        self._in_action = False
         self._nodes = 0
 
     def node(self, template: Any, scope: Mapping[str, Any], depth: int) -> Any:
@@ -94,7 +109,7 @@ class _Filler:
             raise TooLarge
         match template:
             case str():
-                return _fill_string(template, scope)
+                return self._string(template, scope)
             case list():
                 return [child for each in template for child in self._children(each, scope, depth + 1)]
             case dict():
@@ -115,21 +130,34 @@ class _Filler:
         filled: dict[str, Any] = {}
         for name, value in template.items():
             if is_action(name, value):
-                filled[name] = {
-                    key: part if key in _LITERAL_IN_ACTIONS else self.node(part, scope, depth + 1)
-                    for key, part in value.items()
-                }
-            elif name in _ADDRESSES and isinstance(value, str) and _PLACEHOLDER.search(value):
+                filled[name] = self._action(value, scope, depth + 1)
+            elif name in ADDRESSES and isinstance(value, str) and _PLACEHOLDER.search(value):
                 address = self._address(value, scope)
                 if address is not None:
                     filled[name] = address
             elif name == "type":
                 filled[name] = value
             elif name == "value" and template.get("type") == "Markdown" and isinstance(value, str):
-                filled[name] = _PLACEHOLDER.sub(lambda found: _plain_markdown(_value(found[1], scope)), value)
+                text = _PLACEHOLDER.sub(lambda found: _plain_markdown(_value(found[1], scope)), value)
+                filled[name] = self._clean(text) if text != value else text
             else:
                 filled[name] = self.node(value, scope, depth)
         return filled
+
+    def _action(self, template: Mapping[str, Any], scope: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        outer, self._in_action = self._in_action, True
+        filled = {
+            key: part if key in _LITERAL_IN_ACTIONS else self.node(part, scope, depth) for key, part in template.items()
+        }
+        self._in_action = outer
+        return filled
+
+    def _string(self, template: str, scope: Mapping[str, Any]) -> Any:
+        value = _fill_string(template, scope)
+        if self._in_action or value is None or isinstance(value, bool) or not _PLACEHOLDER.search(template):
+            return value
+        cleaned = self._clean(str(value))
+        return value if cleaned == str(value) else cleaned
 
     def _address(self, template: str, scope: Mapping[str, Any]) -> str | None:
         address = str(_fill_string(template, scope) or "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 from agents import FunctionTool
@@ -11,14 +13,17 @@ from chatkit.widgets import DynamicWidgetRoot
 from pydantic import ValidationError
 
 from stonechat import clock
+from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.config_tools import WidgetTool
+from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.tools.calls import parse_arguments
 from stonechat.assistant.tools.context import TurnContext
-from stonechat.assistant.tools.templates import MAX_WIDGET_CHARACTERS, TooLarge, fill, fill_text
+from stonechat.assistant.tools.templates import ADDRESSES, MAX_WIDGET_CHARACTERS, TooLarge, fill, fill_text, is_action
 
 MAX_WIDGETS = 5
 """Of one turn."""
 MAX_COPY_CHARACTERS = 4_000
+_HOST = re.compile(r"https://([A-Za-z0-9.-]+)(?=[/?#:\s\")\]]|$)")
 
 
 def widget_tool(tool: WidgetTool) -> FunctionTool:
@@ -44,11 +49,17 @@ def show_widget(context: TurnContext, tool: WidgetTool, text: str) -> str:
     if fault is not None:
         return fault
     try:
-        filled = fill(tool.template, arguments, hosts=context.turn.config.guardrails.output.link_hosts)
+        written = hosts_in(tool.template)
+        filled = fill(
+            tool.template,
+            arguments,
+            hosts=context.turn.config.guardrails.output.link_hosts,
+            clean=partial(context.clean, hosts=written),
+        )
         widget = parse_widget(filled)
     except (TooLarge, ValidationError):
         return "It could not be shown: that is too much for one card. Try with less."
-    copy_text = fill_text(tool.copy_text, arguments)[:MAX_COPY_CHARACTERS]
+    copy_text = context.clean(fill_text(tool.copy_text, arguments)[:MAX_COPY_CHARACTERS], hosts=written)
     with context.turn.trace.span("tool", tool.name, shows="a widget"):
         context.emit(
             ThreadItemDoneEvent(
@@ -80,3 +91,33 @@ def widget_of(answer: Any) -> DynamicWidgetRoot | None:
     except (ValidationError, RecursionError):
         return None
     return widget if len(widget.model_dump_json()) <= MAX_WIDGET_CHARACTERS else None
+
+
+def clean_widget(config: AgentConfig, widget: DynamicWidgetRoot) -> DynamicWidgetRoot:
+    """A widget that a service answered with, its words as the agent's rules let visitors see them."""
+
+    def cleaned(name: str, value: Any) -> Any:
+        match value:
+            case str() if name not in ADDRESSES and name != "type":
+                return clean_text(config, value, composed=False)
+            case dict():
+                return {key: part if is_action(key, part) else cleaned(key, part) for key, part in value.items()}
+            case list():
+                return [cleaned(name, part) for part in value]
+            case _:
+                return value
+
+    return parse_widget(cleaned("", widget.model_dump(mode="json", by_alias=True, exclude_none=True)))
+
+
+def hosts_in(template: Any) -> set[str]:
+    """The hosts of addresses that a template writes out: its tenant's own."""
+    match template:
+        case str():
+            return {host.lower() for host in _HOST.findall(template)}
+        case dict():
+            return set[str]().union(*map(hosts_in, template.values()))
+        case list():
+            return set[str]().union(*map(hosts_in, template))
+        case _:
+            return set()
