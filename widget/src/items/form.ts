@@ -82,7 +82,7 @@ export function formView(kit: Kit): View<StructuredInputItem> {
 
   const pending = () => {
     const wrong = h("p", { class: "w-wrong", role: "alert" });
-    const form = h("form", { class: "s-pending", "aria-label": locale.t("form_question") });
+    const form = h("form", { class: "s-pending" });
     if (isApproval(item)) {
       const [question] = item.inputs as [Question];
       const id = `${prefix}-0`;

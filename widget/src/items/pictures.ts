@@ -4,6 +4,7 @@ const INLINE = /^data:image\/(png|jpeg|webp|gif);base64,/;
 
 /** The address to load, or null. Files of a conversation are fetched from this origin whatever host their link names. */
 export function pictureAddress(src: string, hosts: readonly string[], here: Location | URL): string | null {
+  if (!src) return null; // it would be this document's own address
   if (INLINE.test(src)) return src;
   try {
     const url = new URL(src, here.href);

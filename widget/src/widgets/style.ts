@@ -5,6 +5,7 @@
 import { inkOn, isColour, mix, readableOn } from "../shared/colour.ts";
 import { isRecord, isString, type Json } from "../shared/guards.ts";
 
+export const SURFACE = { light: "#ffffff", dark: "#16181b" } as const;
 const MAX_PIXELS = 1_200;
 const UNIT = 4;
 
@@ -58,8 +59,13 @@ const SURFACES: Readonly<Record<string, string>> = {
 const named = (table: Readonly<Record<string, string>>, value: unknown): string | null =>
   isString(value) && Object.hasOwn(table, value) ? (table[value] as string) : null;
 
+/** The tokens that `fill` does not set anew for a surface of another colour. */
+const TONES: Readonly<Record<string, string>> = { success: "#157347", warning: "#8a5a00", danger: "#b42318" };
+
 /** A colour for text, moved as far as it must be to be read on the surface it stands on. */
 export function ink(value: unknown, surface: string, scheme: "light" | "dark"): string | null {
+  const tone = named(TONES, value);
+  if (tone && surface !== SURFACE[scheme]) return readableOn(tone, surface, 4.5);
   const token = named(TEXTS, value);
   if (token) return token;
   const colour = colourOf(value, scheme);

@@ -10,12 +10,11 @@ import { isRecord, isString, type Json } from "../shared/guards.ts";
 import { valuesOf, words, type Draw, type FieldValue, type Scope } from "./context.ts";
 import { nameFields } from "./fields.ts";
 import { formOf, make, status } from "./nodes.ts";
-import { dressBox, fill } from "./style.ts";
+import { dressBox, fill, SURFACE } from "./style.ts";
 
 const MAX_NODES = 2_000;
 const MAX_DEPTH = 24;
 const SHOWN_ROWS = 5;
-const SURFACE = { light: "#ffffff", dark: "#16181b" } as const;
 let made = 0;
 
 export function widgetView(kit: Kit): View<WidgetItem> {

@@ -52,7 +52,8 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
     failure,
   );
   const latest = h("button", { type: "button", class: "latest", "aria-label": locale.t("latest"), hidden: true }, icon("down"));
-  const element = h("div", { class: "conversation" }, scroller, latest);
+  // Headings in answers and cards begin at the third level: this is their second.
+  const element = h("div", { class: "conversation" }, h("h2", { class: "hidden" }, locale.t("conversation")), scroller, latest);
   const views = new Map<string, { view: ItemView | null; entry: Entry }>();
 
   const distance = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;

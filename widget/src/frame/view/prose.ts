@@ -99,7 +99,8 @@ function inline(token: Token, fill: Fill): Node[] {
     case "text":
       return "tokens" in token && token.tokens ? inlines(token, fill) : slots(decoded((token as Tokens.Text).text), fill);
     case "escape":
-      return slots((token as Tokens.Escape).text, fill);
+      // A formula's thin spaces keep their backslash; nobody escapes these signs otherwise.
+      return slots(/^\\[,;:!]$/.test(token.raw) ? token.raw : (token as Tokens.Escape).text, fill);
     default:
       return slots(token.raw, fill); // HTML, and what marked may learn one day
   }
