@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+from uuid import UUID
 
 import click
 from pydantic import ValidationError
@@ -252,6 +254,16 @@ def bench(only: tuple[str, ...], rounds: int, seconds: float, streams: int, item
     click.echo(json.dumps(report, indent=2))
 
 
+@main.command()
+@click.option("--tenant", "tenant_id", type=click.UUID, help="Only this tenant's.  [default: everyone's]")
+def reindex(tenant_id: UUID | None) -> None:
+    """Write the search index anew from the database, without reading documents again, while searches go on."""
+    from stonechat.reindex import reindex_all
+
+    with _services() as settings:
+        asyncio.run(reindex_all(settings, tenant_id, say=click.echo))
+
+
 @main.group("eval")
 def evaluate() -> None:
     """Measure quality."""
@@ -265,3 +277,57 @@ def eval_retrieval(folder: Path) -> None:
 
     for line in asyncio.run(evaluate_retrieval(folder)).lines():
         click.echo(line)
+
+
+@evaluate.command("golden")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--agent", metavar="ID", help="Which agent to ask, where a question names none.")
+@click.option("--published/--draft", default=False, help="Ask the published version, or the draft (default).")
+@click.option("--parallel", default=4, show_default=True, type=click.IntRange(1, 16), help="Questions at once.")
+@click.option("--minimum", default=0.0, type=click.FloatRange(0, 1), help="Exit with 1 if the score is below this.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--url", metavar="URL", help="Where Stonechat runs.  [default: STONECHAT_PUBLIC_URL]")
+@click.option(
+    "--api-key", envvar="STONECHAT_API_KEY", metavar="sk_...", help="Asks the Stonechat that runs, over its API."
+)
+@click.option("--tenant", metavar="ID", help="Without an API key: asks in this process, while no other runs.")
+def eval_golden(
+    *,
+    file: Path,
+    agent: str | None,
+    published: bool,
+    parallel: int,
+    minimum: float,
+    as_json: bool,
+    url: str | None,
+    api_key: str | None,
+    tenant: str | None,
+) -> None:
+    """Ask an agent the questions of FILE (JSON Lines or YAML), and judge the answers. See docs/golden.md."""
+    from stonechat.chat.asking import Which
+    from stonechat.golden import golden_here, golden_over_api
+    from stonechat.local import IndexLock, prepare_given_database
+
+    which: Which = "published" if published else "draft"
+    if api_key:
+        address = url or load_settings().public_url
+        report = asyncio.run(
+            golden_over_api(file, url=address, api_key=api_key, agent=agent, version=which, parallel=parallel)
+        )
+    else:
+        try:
+            tenant_id = UUID(tenant or "")
+        except ValueError:
+            raise click.UsageError(
+                "Give --api-key to ask the Stonechat that runs, or --tenant with a tenant's id."
+            ) from None
+        with IndexLock(load_settings().data_dir), _services() as settings:
+            if load_settings().database_url is not None:
+                asyncio.run(prepare_given_database(settings))
+            report = asyncio.run(
+                golden_here(file, settings, tenant_id=tenant_id, agent=agent, version=which, parallel=parallel)
+            )
+    click.echo(report.as_json() if as_json else "\n".join(report.lines()))
+    if report.score < minimum:
+        click.echo(f"The score is below {minimum}.", err=True)
+        sys.exit(1)
