@@ -3,7 +3,9 @@
 `<root>/<tenant id in hex>/g<generation>` is a tenant's own, `<root>/shared/<name>` one of small tenants together. A call
 into Edge holds the interpreter lock, so all of them run on one thread of their own, in short batches. At most `MAX_OPEN`
 shards are open; the one longest unused is flushed and closed for the next. The write-ahead log stays on: it is what
-survives a kill, and what keeps a second process out of the folder. Tidying is a child process's work (`index_tidy.py`).
+survives a kill, and what keeps a second process out of the folder. Segments are never optimised in place: that would hold
+the thread for a second at 30,000 passages, and searches do not need it. What deleted passages take up on disk comes back
+with the next generation.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from chatkit.types import HiddenContextItem, ProgressUpdateEvent, ThreadItemDone
 from stonechat import clock
 from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.tools.context import TurnContext
-from stonechat.knowledge.search import Passage
+from stonechat.knowledge.search import Found, Passage
 
 SEARCH_TOOL_NAME = "search_knowledge"
 MAX_SEARCHES = 4
@@ -39,7 +39,13 @@ async def search_knowledge(turn: TurnContext, query: str) -> str:
     turn.emit(ProgressUpdateEvent(icon="search", text=f"Searching for “{shown}”…"))
     limit = turn.turn.config.knowledge.max_passages
     with turn.turn.trace.span("retrieval", SEARCH_TOOL_NAME, query=query) as span:
-        found = turn.passages.add(await turn.knowledge.search(turn.caller.tenant_id, query, limit=limit))
+        passages = await turn.knowledge.search(turn.caller.tenant_id, query, limit=limit)
+        if isinstance(passages, Found) and (passages.notes or passages.below_floor):
+            span.data["notes"] = [
+                *passages.notes,
+                *(["Nothing reached the score floor."] if passages.below_floor else []),
+            ]
+        found = turn.passages.add(passages)
         span.data["passages"] = [
             {"chunk_id": passage.chunk_id, "title": passage.title, "score": round(passage.score, 4)}
             for _, passage in found
