@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-from uuid import UUID
 
 import click
 from pydantic import ValidationError

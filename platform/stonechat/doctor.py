@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from stonechat.db import migrate
 from stonechat.db.embedded_binaries import find_installation
+from stonechat.db.session import Database
 from stonechat.errors import StonechatError
 from stonechat.files import open_files
+from stonechat.knowledge.consistency import last_rounds
 from stonechat.knowledge.index import open_index
 from stonechat.knowledge.index_server import ServerIndex
 from stonechat.settings import Settings
@@ -41,6 +44,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("Postgres", _postgres),
         ("Schema", _schema),
         ("Search index", _index),
+        ("Knowledge", _knowledge),
         ("Files", _files),
         ("Redis", _redis),
         ("Public address", _public_url),
@@ -125,6 +129,28 @@ async def _index(settings: Settings) -> Finding:
         )
     finally:
         await index.close()
+
+
+async def _knowledge(settings: Settings) -> Finding:
+    """What the checks by the clock found, `knowledge.consistency`."""
+    if settings.database_url is None:
+        return Finding("Knowledge", True, "compared with the index every hour while Stonechat runs")
+    database = Database(settings.database_url, pool_size=2)
+    try:
+        async with database.platform() as session:
+            tenants, oldest, found = await last_rounds(session)
+    except DBAPIError as error:
+        return Finding("Knowledge", False, f"{type(error.orig).__name__}: {error.orig}", "Run `stonechat migrate`.")
+    finally:
+        await database.close()
+    if oldest is None:
+        return Finding("Knowledge", True, "not yet compared with the index; the worker does so every hour")
+    wrong = {name.replace("_", " "): number for name, number in found.items() if number and name != "compared"}
+    told = ", ".join(f"{number:,} {name}" for name, number in wrong.items()) or "nothing wrong"
+    detail = f"{tenants:,} tenants compared with the index, the oldest {oldest:%Y-%m-%d %H:%M} UTC: {told}"
+    lost = "lost files" in wrong
+    remedy = "Some originals are gone: look for documents that say so, and upload them anew." if lost else ""
+    return Finding("Knowledge", not lost, detail + ("" if lost or not wrong else ", mended"), remedy)
 
 
 async def _files(settings: Settings) -> Finding:

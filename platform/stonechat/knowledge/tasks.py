@@ -7,8 +7,15 @@ from uuid import UUID
 
 from stonechat.jobs import GiveUpHook, Handler
 from stonechat.knowledge.deps import Knowledge
-from stonechat.knowledge.generations import BUILD, RETIRE, build_generation, fail_generation, retire_generation
-from stonechat.knowledge.ingest import ingest_document, purge_document
+from stonechat.knowledge.generations import (
+    BUILD,
+    RETIRE,
+    build_generation,
+    fail_generation,
+    promote_if_grown,
+    retire_generation,
+)
+from stonechat.knowledge.ingest import ingest_document, purge_document, remove_orphans
 from stonechat.knowledge.layouts import TenantIndex
 from stonechat.knowledge.progress import give_up
 from stonechat.knowledge.reindex import REINDEX, reindex_tenant
@@ -24,6 +31,9 @@ def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
 
     async def ingest(tenant_id: UUID, payload: dict[str, Any]) -> None:
         await ingest_document(knowledge, tenant_id, document_id=payload["document_id"])
+        if isinstance(knowledge.index, TenantIndex) and knowledge.index.layout == "shared":
+            async with knowledge.database.tenant(tenant_id) as session:
+                await promote_if_grown(session, tenant_id)
 
     async def purge(tenant_id: UUID, payload: dict[str, Any]) -> None:
         await purge_document(knowledge, tenant_id, document_id=payload["document_id"])
@@ -64,6 +74,7 @@ def give_up_hooks(knowledge: Knowledge) -> dict[str, GiveUpHook]:
 
     async def ingest(tenant_id: UUID, payload: dict[str, Any], _reason: str) -> None:
         await give_up(knowledge.database, tenant_id, document_id=payload["document_id"])
+        await remove_orphans(knowledge, tenant_id, document_id=payload["document_id"])
 
     async def sync(tenant_id: UUID, payload: dict[str, Any], _reason: str) -> None:
         await fail_sync(knowledge, tenant_id, source_id=payload["source_id"], sync_id=payload["sync_id"])
