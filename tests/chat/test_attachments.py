@@ -283,6 +283,26 @@ async def test_a_message_has_only_so_many_files_and_only_whole_ones(site: Upload
     assert [each["id"] for each in user_item(events)["attachments"]] == files[:2]
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "takes"),
+    [
+        ("a.txt", b"hello", {"documents": False}),
+        ("a.png", uploads.picture(), {"images": False}),
+        ("a.txt", b"hello" * 500, {"max_bytes": 1024}),
+    ],
+)
+async def test_an_agent_is_not_given_what_another_one_took(
+    site: UploadSite, name: str, data: bytes, takes: dict[str, Any]
+) -> None:
+    here = await site.newcomer()
+    file = await here.attach(name, data)
+    tenant_id = here.caller.tenant_id
+    stricter = await site.agent(tenant_id, attachments={"enabled": True} | takes)
+    there = site.visitor(tenant_id, stricter, here.caller.user_id)
+    assert (await there.send("Look.", file["id"])).json()["code"] == "not_offered"
+    assert user_item(await here.say("Look.", file["id"]))["attachments"]
+
+
 async def test_space_is_bounded(site: UploadSite, monkeypatch: pytest.MonkeyPatch) -> None:
     visitor = await site.newcomer()
     neighbour = site.visitor(visitor.caller.tenant_id, visitor.caller.agent_id)

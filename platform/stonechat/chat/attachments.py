@@ -185,6 +185,9 @@ class Attachments(AttachmentStore[Caller]):
             require_uploaded(attachment)
             if found[attachment_id].thread_id not in (None, thread_id):
                 raise InvalidInput(f"“{attachment.name}” was sent in another conversation. Attach it again.")
+            kind_offered = offered.images if isinstance(attachment, ImageAttachment) else offered.documents
+            if not kind_offered or found[attachment_id].bytes > offered.max_bytes:  # taken by another agent
+                raise NotOffered(f"This assistant does not take files such as “{attachment.name}”.")
             taken.append(self.refreshed(attachment.model_copy(update={"thread_id": thread_id}), caller))
         return taken
 
