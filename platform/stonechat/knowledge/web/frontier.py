@@ -123,16 +123,25 @@ async def _few_variants(session: AsyncSession, source: Source, progress: Progres
     return kept
 
 
-async def next_due(session: AsyncSession, source: Source) -> SourcePage | None:
-    """The page to visit next: sitemaps, then those nearest to where the source begins, then what failed once."""
+async def next_due(session: AsyncSession, source: Source, *, limit: int) -> list[SourcePage]:
+    """The pages to visit next: sitemaps, then those nearest to where the source begins, then what failed once."""
     chosen = (
         select(SourcePage)
         .where(SourcePage.tenant_id == source.tenant_id, SourcePage.source_id == source.source_id, SourcePage.due)
         .order_by(SourcePage.tries, SourcePage.depth, SourcePage.page_id)
-        .limit(1)
+        .limit(limit)
     )
-    page: SourcePage | None = await session.scalar(chosen)
-    return page
+    return list(await session.scalars(chosen))
+
+
+async def pages_of(session: AsyncSession, source: Source, *, page_ids: list[str]) -> dict[str, SourcePage]:
+    """These pages of a source's, locked."""
+    chosen = select(SourcePage).where(
+        SourcePage.tenant_id == source.tenant_id,
+        SourcePage.source_id == source.source_id,
+        SourcePage.page_id.in_(page_ids),
+    )
+    return {page.page_id: page for page in await session.scalars(chosen.order_by(SourcePage.page_id).with_for_update())}
 
 
 async def find(session: AsyncSession, source: Source, *, url: str) -> SourcePage | None:

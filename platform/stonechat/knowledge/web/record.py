@@ -88,19 +88,11 @@ class Recorder:
         document = await self._document_of(page)
         if document is not None and page.digest == digest:
             self.progress.unchanged += 1
-        elif document is not None and document.status in ("ready", "failed"):
+        elif document is not None:
             await self._replace(document, visit)
             self.progress.changed += 1
-        else:
-            replaced = document is not None
-            if replaced:  # being read just now: a new one, lest the old bytes be taken for the new
-                await self.release(page)
-            if not await self._add(page, visit):
-                return
-            if replaced:
-                self.progress.removed -= 1
-                self.progress.added -= 1
-                self.progress.changed += 1
+        elif not await self._add(page, visit):
+            return
         changed = page.digest is not None and page.digest != digest
         page.state, page.code, page.reason, page.same_as = "kept", None, None, None
         page.etag, page.last_modified, page.digest = visit.etag, visit.last_modified, digest
@@ -181,6 +173,7 @@ class Recorder:
         document.sha256, document.bytes = hashlib.sha256(visit.body).digest(), len(visit.body)
         document.media_type, document.filename = visit.media_type.value, visit.filename
         document.status, document.error_code, document.error = "pending", None, None
+        document.reading, document.progress_stage = None, None  # whoever reads the old bytes just now reads in vain
         document.updated_at = clock.now()
         await self.session.flush()
         await enqueue(

@@ -34,6 +34,9 @@ MAX_STREAK = 10
 """After so many failures of the site in a row it is left alone."""
 PATIENCE = 1.0
 """Seconds that a job waits for a host; longer waits are for the next."""
+WRITTEN_EVERY = 0.5
+"""Seconds of visits that a crash may lose, and that a cancelled job may still go on for; or so many:"""
+WRITTEN_AT_ONCE = 10
 LONGEST_PAUSE = 300.0
 BUSY_PAUSE = 30.0
 
@@ -49,6 +52,15 @@ class Part:
 
     def payload(self, number: int) -> dict[str, Any]:
         return {"source_id": self.source_id, "sync_id": self.sync_id, "part": number}
+
+
+@dataclass(frozen=True, slots=True)
+class _Visited:
+    """A visit that is not written down yet."""
+
+    page_id: str
+    found: Visit
+    robots: Robots
 
 
 async def sync_part(knowledge: Knowledge, tenant_id: UUID, *, source_id: str, sync_id: str, part: int) -> None:
@@ -68,38 +80,53 @@ class _Job:
         self._part = part
 
     async def work(self) -> None:
-        clock_of_loop = asyncio.get_running_loop().time
-        ends = clock_of_loop() + self._web.pace.part
-        pause = 0.0
-        page = await self._first()
-        for _ in range(self._web.pace.part_pages):
-            if page is None:
-                return
+        now = asyncio.get_running_loop().time
+        ends = now() + self._web.pace.part
+        left, pause = self._web.pace.part_pages, 0.0
+        pages = await self._first()
+        while pages and left > 0 and not pause and now() < ends:
             try:
-                robots = await self._robots(page.url)
+                visited, pause = await self._visit_some(pages[:left])
             except RobotsUnreachable as error:
                 await self._stop(error)
                 return
-            delay = self._web.pace.delay_of(robots)
+            if visited:
+                left -= len(visited)
+                pages = await self._record(visited)
+        if pages:
+            await self.hand_over(self._part.number + 1, pause=pause)
+
+    async def _visit_some(self, pages: list[SourcePage]) -> tuple[list[_Visited], float]:
+        """Visit these, as far as that goes without waiting; and how long the host wants to be left alone then."""
+        now = asyncio.get_running_loop().time
+        ends = now() + WRITTEN_EVERY
+        visited: list[_Visited] = []
+        for page in pages:
+            try:
+                robots = await self._robots(page.url)
+            except RobotsUnreachable:
+                if visited:
+                    break
+                raise
             host = urlsplit(page.url).netloc
             pause = self._web.wait_for(host)
+            if pause and visited:
+                break
             if 0 < pause <= PATIENCE:
                 await asyncio.sleep(pause)
                 pause = self._web.wait_for(host)
             if pause:
-                break
+                return visited, pause
             try:
                 found = await self._visit(page, robots)
             finally:
-                self._web.leave(host, delay=delay)
-            page = await self._record(page, found, robots)
+                self._web.leave(host, delay=self._web.pace.delay_of(robots))
+            visited.append(_Visited(page.page_id, found, robots))
             if found.retry_after is not None or found.status == 429:
-                pause = min(found.retry_after or BUSY_PAUSE, LONGEST_PAUSE)
+                return visited, min(found.retry_after or BUSY_PAUSE, LONGEST_PAUSE)
+            if now() >= ends:
                 break
-            if clock_of_loop() >= ends:
-                break
-        if page is not None:
-            await self.hand_over(self._part.number + 1, pause=pause)
+        return visited, 0.0
 
     async def _visit(self, page: SourcePage, robots: Robots) -> Visit:
         if not robots.allows(page.url):
@@ -129,44 +156,43 @@ class _Job:
             self._web.keep_robots(self._part.sync_id, origin, found)
         return found
 
-    async def _first(self) -> SourcePage | None:
+    async def _first(self) -> list[SourcePage]:
         async with self._knowledge.database.tenant(self._part.tenant_id) as session:
             source = await self._locked(session)
             if source is None:
-                return None
+                return []
             self._scope = scope_of(source)
-            page = await frontier.next_due(session, source)
-            if page is None:
+            pages = await frontier.next_due(session, source, limit=WRITTEN_AT_ONCE)
+            if not pages:
                 await finish(session, source, Progress.of(source))
-            return page
+            return pages
 
-    async def _record(self, visited: SourcePage, found: Visit, robots: Robots) -> SourcePage | None:
-        """Write it down, and take the next page; None if there is none, or if this is not the job's any more."""
+    async def _record(self, visited: list[_Visited]) -> list[SourcePage]:
+        """Write it down, and take the next pages; none if there are none, or if this is not the job's any more."""
         knowledge = self._knowledge
         async with knowledge.database.tenant(self._part.tenant_id) as session:
             source = await self._locked(session)
             if source is None:
-                return None
+                return []
             progress = Progress.of(source)
-            page = await session.get_one(
-                SourcePage, {"tenant_id": self._part.tenant_id, "page_id": visited.page_id}, with_for_update=True
-            )
-            if page.due:
-                recorder = Recorder(session, knowledge.files, source, progress, self._scope, robots)
-                await recorder.record(page, found)
-                await session.flush()
+            pages = await frontier.pages_of(session, source, page_ids=[each.page_id for each in visited])
+            for each in visited:
+                page = pages[each.page_id]
+                if page.due:
+                    recorder = Recorder(session, knowledge.files, source, progress, self._scope, each.robots)
+                    await recorder.record(page, each.found)
+                    await session.flush()
             source.progress = progress.model_dump()
             if progress.streak >= MAX_STREAK:
-                reason = (
-                    f"The site stopped answering: {found.reason} Try again later; what was read before keeps answering."
-                )
+                last = visited[-1].found.reason
+                reason = f"The site stopped answering: {last} Try again later; what was read before keeps answering."
                 await finish(session, source, progress, failure=("site_failing", reason))
-                return None
-            following = await frontier.next_due(session, source)
-            if following is not None and (bound := _bound_reached(source, progress)):
+                return []
+            following = await frontier.next_due(session, source, limit=WRITTEN_AT_ONCE)
+            if following and (bound := _bound_reached(source, progress)):
                 progress.note(bound)
-                following = None
-            if following is None:
+                following = []
+            if not following:
                 await finish(session, source, progress)
             return following
 
