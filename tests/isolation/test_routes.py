@@ -24,10 +24,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "/agents/{agent_id}/domain-keys/{domain_key_id}"): {"name": "x"},
     ("POST", "/agents/{agent_id}/domain-keys/{domain_key_id}/rotate"): {},
     ("POST", "/knowledge/documents/{document_id}/reprocess"): {},
+    ("POST", "/knowledge/documents/{document_id}/cancel"): {},
     ("PATCH", "/knowledge/sources/{source_id}"): {"name": "Taken over"},
     ("POST", "/knowledge/sources/{source_id}/sync"): {},
     ("POST", "/knowledge/sources/{source_id}/cancel"): {},
     ("PUT", "/knowledge/documents/{document_id}/tags"): {"tags": ["taken over"]},
+    ("POST", "/knowledge/unanswered/{group_id}/answer"): {"question": "Who?", "answer": "Taken over"},
+    ("POST", "/agents/{agent_id}/ask"): {"question": "Who?"},
     ("POST", "/conversations/{thread_id}/reply"): {"text": "Taken over"},
     ("POST", "/conversations/{thread_id}/close"): {"reason": "Taken over"},
     ("PATCH", "/model-providers/{provider_id}"): {"api_key": "sk-taken-over"},
@@ -136,6 +139,11 @@ async def test_the_chat_does_not_find_what_belongs_to_others(world: World, whose
                 headers=attacker.headers | {"Last-Event-ID": f"{victim.run}:0"},
             )
             assert answer.status_code == 404, f"{path}: {answer.status_code} {answer.text}"
+        cited = {"thread": victim.thread, "item": victim.item, "index": "0"}
+        answer = await browser.get("/chatkit/sources", params=cited, headers=attacker.headers)
+        assert answer.status_code == 404, answer.text
+        own = cited | {"thread": attacker.thread, "item": attacker.item}
+        assert (await browser.get("/chatkit/sources", params=own, headers=attacker.headers)).status_code == 200
         listed = await browser.post(
             "/chatkit", json={"type": "threads.list", "params": {"limit": 100}}, headers=attacker.headers
         )

@@ -26,6 +26,7 @@ from stonechat.api.dependencies import Services
 from stonechat.app import create_app
 from stonechat.chat.store import PostgresStore
 from stonechat.identity.caller import Caller
+from stonechat.knowledge.unanswered import Asked, note_unanswered
 from stonechat.settings import Settings
 from support.api import message
 from support.postgres import TestDatabase
@@ -169,12 +170,30 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
     assert side.chunks, "the tenant finds its own document"
     side.anna = await _user(app, services, side, key["key"])
     side.ben = await _user(app, services, side, key["key"])
+    side.ids["group_id"] = await _unanswered(services, side)
     side.ids["thread_id"], side.ids["run"], side.ids["user_id"] = (
         side.anna.thread,
         side.anna.run,
         side.anna.caller.user_id,
     )
     return side
+
+
+async def _unanswered(services: Services, side: Side) -> str:
+    """A question of Anna's that went unanswered: its group."""
+    anna = side.anna
+    asked = Asked(
+        anna.caller.agent_id,
+        anna.caller.user_id,
+        anna.thread,
+        anna.question,
+        f"Who made {side.secret_word}?",
+        "abstained",
+    )
+    async with services.database.tenant(side.tenant_id) as session:
+        group = await note_unanswered(session, side.tenant_id, asked=asked)
+    assert group is not None
+    return group
 
 
 async def _document(api: httpx.AsyncClient, word: str) -> str:
