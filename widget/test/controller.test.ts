@@ -193,3 +193,64 @@ describe("when something goes wrong", () => {
     expect(outside.effect).toHaveBeenCalledWith("confetti", { n: 1 });
   });
 });
+
+describe("other conversations, tabs and people", () => {
+  const page = (...data: unknown[]) => json({ ...thread, created_at: "2026-01-01T00:00:00Z", items: { data, has_more: false, after: null } });
+  const begun = async (...answers: Parameters<typeof fakeFetch>) => {
+    const made = chat(events(turn("Hi", "Hello")), ...answers);
+    await made.chat.start();
+    await made.chat.send("Hi");
+    outside.answered.mockClear();
+    return made;
+  };
+
+  it("opens another conversation and keeps it for the next visit", async () => {
+    const { chat: it_ } = await begun(page(user("q7", "Old"), answer("a7", "Long ago")));
+    await it_.open("thr_1");
+    expect(shown(it_)).toEqual(["q7 done Old", "a7 done Long ago"]);
+    expect(kept()).toEqual({ user: "u1", thread: "thr_1", run: null });
+  });
+
+  it("shows what a person wrote, says so, and draws nothing anew where nothing changed", async () => {
+    const hi = { ...user("q1", "Hi") };
+    const { chat: it_ } = await begun(
+      page(hi, answer("a1", "Hello")),
+      page(hi, answer("a1", "Hello"), answer("p1", "Jo here")),
+    );
+    await it_.refresh();
+    const before = it_.state;
+    expect(shown(it_)).toEqual(["q1 done Hi", "a1 done Hello"]);
+    expect(outside.answered).not.toHaveBeenCalled();
+    await it_.refresh();
+    expect(shown(it_)).toEqual(["q1 done Hi", "a1 done Hello", "p1 done Jo here"]);
+    expect(it_.state.entries[0]).toBe(before.entries[0]);
+    expect(outside.answered).toHaveBeenCalledOnce();
+  });
+
+  it("lets go of a conversation that was deleted elsewhere", async () => {
+    const { chat: it_ } = await begun(problem(404, "not_found"));
+    await it_.refresh();
+    expect(it_.state.thread).toBeNull();
+    expect(kept()).toBeNull();
+  });
+
+  it("follows what another tab asks, and nobody else's", async () => {
+    const { chat: it_, asked } = await begun(
+      page(user("q1", "Hi"), answer("a1", "Hello"), user("q2", "More")),
+      events([{ type: "thread.item.added", item: answer("a2", "") }, delta("a2", "Yes"), { type: "thread.item.done", item: answer("a2", "Yes") }]),
+    );
+    await it_.follow({ user: "u9", thread: "thr_1", run: "run_2" });
+    await it_.follow({ user: "u1", thread: "thr_9", run: "run_2" });
+    expect(asked).toHaveLength(1);
+    await it_.follow({ user: "u1", thread: "thr_1", run: "run_2" });
+    expect(shown(it_)).toEqual(["q1 done Hi", "a1 done Hello", "q2 done More", "a2 done Yes"]);
+  });
+
+  it("knows when a person is waited for", async () => {
+    const task = { id: "t1", thread_id: "thr_1", type: "task", task: { type: "custom", title: "Handed over", icon: "agent" } };
+    const { chat: it_ } = await begun(page(user("q1", "Hi"), task, answer("a1", "Someone will answer")));
+    expect(it_.waitsForPerson).toBe(false);
+    await it_.refresh();
+    expect(it_.waitsForPerson).toBe(true);
+  });
+});

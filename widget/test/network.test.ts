@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 import type { StreamEvent } from "../src/chat/protocol.ts";
 import { safeStorage } from "../src/frame/storage.ts";
-import { httpApi } from "../src/net/api.ts";
+import { httpApi, remainingOf } from "../src/net/api.ts";
 import { Problem, retryAfter, SessionLapsed, Unreachable } from "../src/net/problem.ts";
 import { Run } from "../src/net/run.ts";
 import { Session } from "../src/net/session.ts";
@@ -228,4 +228,12 @@ describe("a run", () => {
     await expect(follow([new TypeError("network")]).run.ask(ASK)).rejects.toBeInstanceOf(Unreachable);
     await expect(follow([json({})]).run.ask(ASK)).rejects.toMatchObject({ code: "unexpected_answer" });
   });
+});
+
+describe("what is left", () => {
+  it.each([
+    ['"visitor";r=2;t=40', { remaining: 2, reset: 40 }],
+    [null, null],
+    ["nonsense", null],
+  ])("%s", (header, left) => expect(remainingOf(header)).toEqual(left));
 });

@@ -12,8 +12,8 @@ export type Words = Readonly<Record<Key, Sentence>> & { readonly error: Readonly
 
 /** What is spoken, each by its own name. */
 export const LANGUAGES: Readonly<Record<string, string>> = {
-  en: "English", ar: "العربية", da: "Dansk", de: "Deutsch", es: "Español", fr: "Français", he: "עברית", it: "Italiano", ja: "日本語",
-  nl: "Nederlands", pl: "Polski", pt: "Português", ru: "Русский", sv: "Svenska", tr: "Türkçe", zh: "中文",
+  en: "English", ar: "العربية", de: "Deutsch", es: "Español", fr: "Français", it: "Italiano", ja: "日本語", nl: "Nederlands",
+  pl: "Polski", pt: "Português", sv: "Svenska", tr: "Türkçe",
 };
 
 export interface Locale {
@@ -45,7 +45,7 @@ export function makeLocale(tag: string, words: Words): Locale {
   };
   return {
     tag,
-    direction: /^(ar|he)$/.test(tag) ? "rtl" : "ltr",
+    direction: tag === "ar" ? "rtl" : "ltr",
     t: (key, values = {}) =>
       form(words[key] ?? en[key], values).replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? "")),
     error: (code) => (Object.hasOwn(words.error, code) ? (words.error[code] as string) : null),
