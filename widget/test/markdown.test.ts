@@ -4,7 +4,7 @@ import { MarkdownView, mended } from "../src/frame/view/markdown.ts";
 import { safeAddress } from "../src/frame/view/prose.ts";
 
 let root: HTMLElement;
-const mark = (at: number, number = 1): Mark => ({ at, citation: { number, source: { type: "url", title: "T", description: null, url: "https://x.example/", attribution: null } } });
+const mark = (at: number, number = 1): Mark => ({ at, citation: { number, annotation: 0, source: { type: "url", title: "T", description: null, url: "https://x.example/", attribution: null } } });
 const draw = ({ citation }: Mark) => Object.assign(document.createElement("sup"), { className: "mark", textContent: String(citation.number) });
 const html = (source: string, marks: Mark[] = []) => {
   new MarkdownView(root, draw).update(source, marks, false);

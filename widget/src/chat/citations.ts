@@ -3,6 +3,8 @@ import type { AssistantMessageItem, Source } from "./protocol.ts";
 
 export interface Citation {
   readonly number: number;
+  /** Its first annotation: which of the answer's, in the order in which they are stored. */
+  readonly annotation: number;
   readonly source: Source;
 }
 
@@ -34,14 +36,18 @@ export function utf16Index(text: string, codePoints: number): number {
 
 export function cite(item: AssistantMessageItem): Citations {
   const known = new Map<string, Citation>();
+  let before = 0;
   const marks = item.content.map((part) => {
+    const first = before;
+    before += part.annotations.length;
     const found: Mark[] = [];
     const ordered = part.annotations.toSorted((a, b) => (a.index ?? Infinity) - (b.index ?? Infinity));
-    for (const { source, index } of ordered) {
+    for (const annotation of ordered) {
+      const { source, index } = annotation;
       let citation = known.get(identity(source));
       if (!citation) {
         if (known.size >= MAX_SOURCES) continue;
-        citation = { number: known.size + 1, source };
+        citation = { number: known.size + 1, annotation: first + part.annotations.indexOf(annotation), source };
         known.set(identity(source), citation);
       }
       if (index === null) continue;

@@ -84,6 +84,10 @@ async function run(parent: Parent | null): Promise<void> {
     announce: (file) => api.announce(file),
     discard: (attachment) => api.discard(attachment),
     transcribe: (audio, mimeType) => api.transcribe(audio, mimeType),
+    cited: async (item, index) => {
+      const asked = new URLSearchParams({ thread: chat.state.thread?.id ?? "", item, index: String(index) });
+      return (await api.request(`/chatkit/sources?${asked}`, {})).json();
+    },
     sentence: (error) => sentence(failureOf(error), locale),
   };
   const app = createApp(

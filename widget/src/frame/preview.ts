@@ -28,6 +28,7 @@ const idle: Deeds = {
   announce: () => Promise.reject(new Error()),
   discard: async () => undefined,
   transcribe: async () => "",
+  cited: () => Promise.reject(new Error()),
   sentence: () => "",
 };
 

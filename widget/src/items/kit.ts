@@ -17,6 +17,8 @@ export interface Deeds {
   announce(file: { name: string; size: number; mime_type: string }): Promise<{ attachment: Attachment; put: string }>;
   discard(attachment: string): Promise<void>;
   transcribe(audio: string, mimeType: string): Promise<string>;
+  /** What the `index`th citation of an answer leads to, as the server tells it. */
+  cited(itemId: string, index: number): Promise<unknown>;
   /** The sentence for what was raised. */
   sentence(error: unknown): string;
 }

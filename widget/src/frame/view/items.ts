@@ -1,5 +1,5 @@
 /** One view a kind of item. A view is made once and updated in place; kinds without a view draw nothing. */
-import { cite, addressOf, type Mark } from "../../chat/citations.ts";
+import { cite, addressOf, type Citation, type Mark } from "../../chat/citations.ts";
 import type { AssistantMessageItem, Attachment, Source, Task, ThreadItem, UserMessageItem, WorkflowItem } from "../../chat/protocol.ts";
 import type { Entry, ItemStatus } from "../../chat/state.ts";
 import type { Kit, LoadExtras } from "../../items/kit.ts";
@@ -7,7 +7,8 @@ import { later } from "../../items/later.ts";
 import type { Key } from "../../locale/index.ts";
 import { h, icon, setAttribute, setText, type IconName } from "./dom.ts";
 import { MarkdownView } from "./markdown.ts";
-import { markNode, sourcesList } from "./sources.ts";
+import { openCited } from "./cited.ts";
+import { markNode, sourcesList, titleOf } from "./sources.ts";
 
 export interface ItemView {
   readonly element: HTMLElement;
@@ -64,12 +65,14 @@ function attached({ type, name, preview_url }: Attachment, kit: Kit): HTMLElemen
 
 const STATES: Partial<Record<ItemStatus, Key>> = { stopped: "stopped", failed: "interrupted" };
 
-const assistantMessage: Maker<AssistantMessageItem> = ({ kit: { locale }, agentName }) => {
+const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName }) => {
+  const { locale } = kit;
   const body = h("div", { class: "prose", dir: "auto" });
   const foot = h("div", { class: "foot" });
   const state = h("div", { class: "state" });
   const parts: MarkdownView[] = [];
   let listed = "";
+  const open = (id: string) => (citation: Citation) => openCited(kit, id, citation.annotation, titleOf(citation.source));
   return {
     element: h(
       "div",
@@ -89,7 +92,7 @@ const assistantMessage: Maker<AssistantMessageItem> = ({ kit: { locale }, agentN
       // The list would jump about under a growing text: it comes with the end.
       const wanted = status === "streaming" ? "" : JSON.stringify(citations.list);
       if (wanted !== listed) {
-        foot.replaceChildren(...(citations.list.length && wanted ? [sourcesList(citations.list, locale)] : []));
+        foot.replaceChildren(...(citations.list.length && wanted ? [sourcesList(citations.list, locale, open(item.id))] : []));
         listed = wanted;
       }
       const key = STATES[status];

@@ -6,7 +6,7 @@ import { h, icon } from "./dom.ts";
 
 const SHOWN = 3;
 
-const titleOf = (source: Source): string =>
+export const titleOf = (source: Source): string =>
   source.title || (source.type === "url" ? source.url : source.type === "file" ? source.filename : source.id);
 
 function originOf(source: Source, address: string | null): string {
@@ -33,8 +33,10 @@ export function markNode({ citation }: Mark, locale: Locale): HTMLElement {
   );
 }
 
-export function sourcesList(citations: readonly Citation[], locale: Locale): HTMLElement {
-  const items = citations.map(({ number, source }, at) => {
+/** `open` shows the passage of a source that has no address. */
+export function sourcesList(citations: readonly Citation[], locale: Locale, open?: (citation: Citation) => void): HTMLElement {
+  const items = citations.map((citation, at) => {
+    const { number, source } = citation;
     const address = addressOf(source, document.baseURI);
     const origin = originOf(source, address);
     const body = [
@@ -45,7 +47,8 @@ export function sourcesList(citations: readonly Citation[], locale: Locale): HTM
     ];
     const card = address
       ? h("a", { class: "source", ...linkTo(address), title: source.description }, ...body)
-      : h("span", { class: "source", title: source.description }, ...body);
+      : h(open ? "button" : "span", { class: "source", type: open && "button", "aria-haspopup": open && "dialog", title: source.description }, ...body);
+    if (!address && open) card.onclick = () => open(citation);
     return h("li", { hidden: at >= SHOWN && citations.length > SHOWN + 1 }, card);
   });
   const list = h("ul", { class: "source-list", role: "list", "aria-label": locale.t("sources") }, ...items);
@@ -56,7 +59,7 @@ export function sourcesList(citations: readonly Citation[], locale: Locale): HTM
     more.onclick = () => {
       for (const item of hidden) item.hidden = false;
       more.remove();
-      hidden[0]?.querySelector("a")?.focus();
+      hidden[0]?.querySelector<HTMLElement>("a, button")?.focus();
     };
     box.append(more);
   }
