@@ -110,7 +110,8 @@ def _seconds(value: str) -> float | None:
 
 def filename_of(url: str) -> str:
     """What a file behind an address is called."""
-    return unquote(urlsplit(url).path.rpartition("/")[2])[:255]
+    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    return "".join(character for character in name if character.isprintable())[:255]
 
 
 class RobotsUnreachable(Exception):
