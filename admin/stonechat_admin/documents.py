@@ -29,6 +29,21 @@ _KINDS = {
     MediaType.MARKDOWN: "Markdown file",
     MediaType.HTML: "Web page (HTML)",
     MediaType.PDF: "PDF",
+    MediaType.RST: "reStructuredText file",
+    MediaType.DOCX: "Word document",
+    MediaType.PPTX: "Presentation",
+    MediaType.XLSX: "Spreadsheet",
+    MediaType.ODT: "OpenDocument text",
+    MediaType.EPUB: "E-book",
+    MediaType.RTF: "RTF document",
+    MediaType.EML: "E-mail",
+    MediaType.CSV: "Table (CSV)",
+    MediaType.TSV: "Table (TSV)",
+    MediaType.JSON: "JSON file",
+    MediaType.VTT: "Subtitles",
+    MediaType.SRT: "Subtitles",
+    MediaType.CODE: "Source code",
+    MediaType.ARCHIVE: "Archive",
     MediaType.FAQ: "Question and answer",
 }
 _ADVICE = {
@@ -65,10 +80,16 @@ class DocumentLine:
     status: str
     answers: bool
     """Whether it is answering now: a document that is read again answers with what was read before."""
+    progress: str
+    """How far it is, or what it waits for, in words; empty if there is nothing to say."""
+    note: str
+    """What to know of a document that is ready; empty if there is nothing."""
+    look: str
+    """Changes whenever there is something new to show of a document that waits. Without a dot."""
 
 
-def describe(document: Document, kinds: dict[str, str]) -> DocumentLine:
-    """`kinds`: of the sources of documents that somebody wrote, by their ids."""
+def describe(document: Document, kinds: dict[str, str], places: dict[str, int] | None = None) -> DocumentLine:
+    """`kinds`: of the sources of documents that somebody wrote, by their ids; `places`: in the line, of those that wait."""
     source = kinds.get(document.source_id or "")
     written = source in WRITTEN
     state, badge = _STATES[document.status]
@@ -97,7 +118,34 @@ def describe(document: Document, kinds: dict[str, str]) -> DocumentLine:
         ready_at=document.ready_at,
         status=document.status,
         answers=document.chunks > 0 and not failed,
+        progress=_progress(document, (places or {}).get(document.document_id)),
+        note=(document.error or "") if document.status == "ready" else "",
+        look=look(document),
     )
+
+
+def look(document: Document) -> str:
+    """What a page compares to learn whether there is news of a document."""
+    if document.status == "processing" and document.progress_stage:
+        return f"processing-{document.progress_stage}-{document.progress_done}"
+    return "pending-again" if document.status == "pending" and document.error else document.status
+
+
+def _progress(document: Document, place: int | None) -> str:
+    match document.status, document.progress_stage:
+        case "pending", _ if document.error:
+            return document.error
+        case "pending", _ if place is not None:
+            before = "One of your documents is" if place == 1 else f"{place} of your documents are"
+            return f"{before} read before it." if place else "Next in line."
+        case "processing", "pages":
+            return f"Page {document.progress_done:,} of {document.progress_total:,}"
+        case "processing", "files":
+            return f"{document.progress_done:,} of {document.progress_total:,} files taken out"
+        case "processing", "passages":
+            return f"{document.progress_done:,} of {document.progress_total:,} passages made searchable"
+        case _:
+            return ""
 
 
 def by_filter(counts: dict[str, int]) -> dict[str, Any]:

@@ -117,6 +117,27 @@ async def test_the_list_is_narrowed_and_paged(place: ConsoleWorld, reader: Reade
     await viewer.page(f"{PATH}?show=nonsense", status=422)
 
 
+async def test_waiting_is_told_in_words_and_can_be_cancelled(place: ConsoleWorld) -> None:
+    editor, viewer = await place.signed_in("editor"), await place.signed_in("viewer")
+    for name in ("first.md", "second.md", "third.md"):
+        await upload(editor, name, RETURNS.encode())
+    third, second, first = (await editor.page(f"{PATH}?show=waiting")).all("#documents tr[data-waiting]")
+    assert "Next in line." in first.text()
+    assert "One of your documents is read before it." in second.text()
+    assert "2 of your documents are read before it." in third.text()
+    document_id = str(third.attributes["id"])
+    await viewer.htmx("POST", f"{PATH}/documents/{document_id}/cancel", status=403)
+
+    cancelled = await editor.htmx("POST", f"{PATH}/documents/{document_id}/cancel?listed=1")
+    assert "Have it read again whenever you like" in cancelled.text
+    page = await editor.page(f"{PATH}/documents/{document_id}")
+    assert "Try again" in page.text
+    assert "Cancel reading" not in page.text
+    await editor.htmx("POST", f"{PATH}/documents/{document_id}/cancel", status=409)
+    await editor.htmx("POST", f"{PATH}/documents/{document_id}/reprocess")
+    assert "Cancel reading" in (await editor.page(f"{PATH}/documents/{document_id}")).text
+
+
 async def test_long_documents_are_read_in_pages(place: ConsoleWorld, reader: Reader) -> None:
     text = "\n\n".join(f"# Part {number}\n\n{'Wool and looms. ' * 60}" for number in range(25))
     document_id = await reader.upload(text, filename="long.md")
@@ -268,6 +289,7 @@ async def test_another_tenants_documents_are_not_found(place: ConsoleWorld, read
         ("GET", f"/documents/{document_id}"),
         ("GET", f"/documents/{document_id}/original"),
         ("POST", f"/documents/{document_id}/reprocess"),
+        ("POST", f"/documents/{document_id}/cancel"),
         ("DELETE", f"/documents/{document_id}"),
     ):
         await stranger.htmx(method, PATH + path, status=404)

@@ -210,12 +210,11 @@ async def test_a_place_in_the_line_counts_ones_own_documents_only(
     other = await make_tenant()
     await add(knowledge, other)
     made = [await add(knowledge, tenant_id) for _ in range(3)]
-    places = []
-    for document_id in made:
-        document = await fetch(knowledge, system(tenant_id), document_id)
-        async with knowledge.database.tenant(tenant_id) as session:
-            places.append(await progress.waiting_before(session, system(tenant_id), document=document))
-    assert places == [0, 1, 2]
+    documents = [await fetch(knowledge, system(tenant_id), document_id) for document_id in made]
+    async with knowledge.database.tenant(tenant_id) as session:
+        places = await progress.places_in_line(session, system(tenant_id), documents=documents[1:])
+        assert places == {made[1]: 1, made[2]: 2}
+        assert await progress.places_in_line(session, system(tenant_id), documents=[]) == {}
 
 
 @pytest.mark.parametrize("version", [0, 1])

@@ -266,7 +266,7 @@ class Storm:
                     self.outcome.wrong_answers.append(f"{document_id} is deleted, and answered")
                 elif mark is None or int(mark.group(2)) < settled.get(document_id, 0):
                     self.outcome.wrong_answers.append(f"{document_id} answered with what was replaced")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
     async def _settle(self) -> None:
         before = {key: version for key, version in self._versions.items() if key not in self._changing}

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from stonechat.errors import Conflict
 from stonechat.knowledge import browse, service
 from stonechat.knowledge.media import MediaType
+from stonechat.knowledge.progress import cancel_reading, places_in_line
 from stonechat.web import Cursor
 from stonechat_admin.auth import Console, Editor, Viewer
 from stonechat_admin.documents import Show, by_filter, describe
@@ -24,11 +25,12 @@ _SUFFIXES = {MediaType.TEXT: "txt", MediaType.MARKDOWN: "md", MediaType.HTML: "h
 async def _values(console: Console, document_id: str, cursor: str | None = None) -> dict[str, Any]:
     document = await service.get_document(console.session, console.actor, document_id=document_id)
     kinds = await browse.kinds_of_sources(console.session, console.actor, documents=[document])
+    places = await places_in_line(console.session, console.actor, documents=[document])
     passages, following = await browse.read_passages(
         console.session, console.actor, document=document, limit=PASSAGES, cursor=cursor
     )
     return {
-        "document": describe(document, kinds),
+        "document": describe(document, kinds, places),
         "passages": [shown(passage, title=document.title) for passage in passages],
         "following": following,
     }
@@ -73,6 +75,19 @@ async def reprocess_document(
     if document.status not in ("pending", "processing"):  # a second click changes nothing
         await service.reprocess_document(console.session, console.actor, document_id=document_id)
     toast = f"“{document.title}” is being read again."
+    if listed:
+        kinds = await browse.kinds_of_sources(console.session, console.actor, documents=[document])
+        return console.fragment("knowledge/_row.html", toast=toast, document=describe(document, kinds), chosen=show)
+    return console.go(f"/console/knowledge/documents/{document_id}", toast=toast)
+
+
+@router.post("/{document_id}/cancel")
+async def cancel_document(
+    document_id: str, console: Editor, listed: Annotated[bool, Query()] = False, show: Annotated[Show, Query()] = ""
+) -> Response:
+    document = await cancel_reading(console.session, console.actor, document_id=document_id)
+    kept = " What was read of it before keeps answering." if document.status == "ready" else ""
+    toast = f"Reading “{document.title}” was cancelled.{kept}"
     if listed:
         kinds = await browse.kinds_of_sources(console.session, console.actor, documents=[document])
         return console.fragment("knowledge/_row.html", toast=toast, document=describe(document, kinds), chosen=show)

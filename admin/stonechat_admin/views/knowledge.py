@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from stonechat.errors import InvalidInput, StonechatError
 from stonechat.knowledge import browse, service, sources
+from stonechat.knowledge.progress import places_in_line
 from stonechat.knowledge.schemas import FaqSourceIn, Pair, TextSourceIn
 from stonechat.web import Cursor
 from stonechat_admin.auth import Console, Editor, Viewer
-from stonechat_admin.documents import STATUSES, Show, by_filter, describe
+from stonechat_admin.documents import STATUSES, Show, by_filter, describe, look
 from stonechat_admin.forms import Filled, refused
 
 router = APIRouter(prefix="/console/knowledge")
@@ -31,8 +32,9 @@ async def _list(console: Console, *, show: Show = "", cursor: str | None = None)
         console.session, console.actor, status=STATUSES[show] if show else None, limit=PAGE, cursor=cursor
     )
     kinds = await browse.kinds_of_sources(console.session, console.actor, documents=found)
+    places = await places_in_line(console.session, console.actor, documents=found)
     return {
-        "documents": [describe(document, kinds) for document in found],
+        "documents": [describe(document, kinds, places) for document in found],
         "following": following,
         "chosen": show,
         **by_filter(counts),
@@ -65,11 +67,13 @@ async def show_knowledge(
 async def show_progress(
     console: Viewer, document: Annotated[list[str] | None, Query()] = None, show: Annotated[Show, Query()] = ""
 ) -> Response:
-    """The rows of documents that were waiting a moment ago, as `<id>.<status>`, where that has changed."""
+    """The rows of documents that were waiting a moment ago, as `<id>.<look>`, where there is news."""
     asked = dict(item.rpartition(".")[::2] for item in (document or [])[:MAX_WATCHED])
     found = await browse.get_documents(console.session, console.actor, document_ids=list(asked))
     kinds = await browse.kinds_of_sources(console.session, console.actor, documents=found)
-    changed = [describe(each, kinds) for each in found if asked[each.document_id] != each.status]
+    news = [each for each in found if asked[each.document_id] != look(each)]
+    places = await places_in_line(console.session, console.actor, documents=news)
+    changed = [describe(each, kinds, places) for each in news]
     counts = await browse.count_documents(console.session, console.actor)
     gone = sorted(asked.keys() - {each.document_id for each in found})
     return console.fragment("knowledge/_progress.html", documents=changed, gone=gone, chosen=show, **by_filter(counts))

@@ -13,6 +13,7 @@ from stonechat.knowledge import search as retrieval
 from stonechat.knowledge import service, sources, tuning
 from stonechat.knowledge.editing import Rewriting, rewrite_source
 from stonechat.knowledge.models import DocumentStatus
+from stonechat.knowledge.progress import cancel_reading
 from stonechat.knowledge.schemas import (
     DocumentOut,
     PassageOut,
@@ -87,6 +88,11 @@ async def delete_document(document_id: str, actor: ApiActor, session: TenantSess
 @router.post("/documents/{document_id}/reprocess", summary="Read a document again")
 async def reprocess_document(document_id: str, actor: ApiActor, session: TenantSession) -> DocumentOut:
     return DocumentOut.of(await service.reprocess_document(session, actor, document_id=document_id))
+
+
+@router.post("/documents/{document_id}/cancel", summary="Stop reading a document; what was read before keeps answering")
+async def cancel_document(document_id: str, actor: ApiActor, session: TenantSession) -> DocumentOut:
+    return DocumentOut.of(await cancel_reading(session, actor, document_id=document_id))
 
 
 @router.get("/sources", summary="List sources, newest first")

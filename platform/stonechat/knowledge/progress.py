@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
@@ -126,16 +126,22 @@ async def cancel_reading(session: AsyncSession, actor: Actor, *, document_id: st
     return document
 
 
-async def waiting_before(session: AsyncSession, actor: Actor, *, document: Document) -> int:
-    """How many of the tenant's own documents are to be read before this one that waits, as near as can be told."""
+async def places_in_line(session: AsyncSession, actor: Actor, *, documents: Iterable[Document]) -> dict[str, int]:
+    """How many of the tenant's own documents are to be read before each of these that wait, as near as can be told."""
     actor.require("read")
-    chosen = select(func.count()).where(
-        Document.tenant_id == actor.tenant_id,
-        Document.status == "pending",
-        Document.deleted_at.is_(None),
-        tuple_(Document.updated_at, Document.document_id) < (document.updated_at, document.document_id),
+    waiting = [document.document_id for document in documents if document.status == "pending"]
+    if not waiting:
+        return {}
+    line = (
+        select(
+            Document.document_id,
+            (func.row_number().over(order_by=(Document.updated_at, Document.document_id)) - 1).label("place"),
+        )
+        .where(Document.tenant_id == actor.tenant_id, Document.status == "pending", Document.deleted_at.is_(None))
+        .subquery()
     )
-    return await session.scalar(chosen) or 0
+    rows = await session.execute(select(line).where(line.c.document_id.in_(waiting)))
+    return {row.document_id: row.place for row in rows}
 
 
 async def give_up(database: Database, tenant_id: UUID, *, document_id: str) -> None:

@@ -22,6 +22,14 @@ from stonechat.knowledge.web.progress import (
 )
 
 
+class ReadingOut(BaseModel):
+    """How far the reading of a document has come."""
+
+    stage: Literal["pages", "files", "passages"]
+    done: int
+    total: int
+
+
 class DocumentOut(BaseModel):
     """A document as the API shows it."""
 
@@ -35,6 +43,7 @@ class DocumentOut(BaseModel):
     status: DocumentStatus
     error: str | None = Field(description="Why it failed, or what of it could not be read, in a sentence; else null.")
     error_code: str | None
+    progress: ReadingOut | None = Field(description="While it is read, and as soon as there is something to count.")
     bytes: int
     chunks: int
     language: str | None
@@ -46,9 +55,10 @@ class DocumentOut(BaseModel):
     @classmethod
     def of(cls, document: Document) -> Self:
         """From the row."""
-        return cls.model_validate(
-            {"id": document.document_id} | {name: getattr(document, name) for name in cls.model_fields if name != "id"}
-        )
+        plain = {name: getattr(document, name) for name in cls.model_fields if name not in ("id", "progress")}
+        stage, done, total = document.progress_stage, document.progress_done, document.progress_total
+        progress = {"stage": stage, "done": done, "total": total} if document.status == "processing" and stage else None
+        return cls.model_validate({"id": document.document_id, "progress": progress} | plain)
 
 
 class PassageOut(BaseModel):
