@@ -11,7 +11,7 @@ not depend on how the text was cut into deltas.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,8 +21,9 @@ MAX_MARKER_LENGTH = 48
 MAX_CITATIONS = 100
 """In one message; further markers leave the text and cite nothing."""
 
-_MARKER = re.compile(r"\[\^?\d{1,2}(?:, ?\d{1,2})*\]|【\d{1,2}(?:†[^【】\n]*)?】")
-_NUMBER = re.compile(r"\d{1,2}")
+_ONE = r"\d{1,2}(?:[-–]\d{1,2})?"
+_MARKER = re.compile(rf"\[\^?{_ONE}(?:, ?{_ONE})*\]|【\d{{1,2}}(?:†[^【】\n]*)?】")
+_NUMBERS = re.compile(r"(\d{1,2})(?:[-–](\d{1,2}))?")
 _UNREMARKABLE = re.compile(r"[^\[【`~\\\n]*[^\[【`~\\\n ]")
 _BEFORE_FENCE = frozenset(" \t>-*+.)0123456789")
 _CLOSING = {"[": "]", "【": "】"}
@@ -193,7 +194,7 @@ class CitationParser(Generic[Source]):
     def _fits_marker(self, character: str) -> bool:
         if self._marker[0] == "【":
             return character != "\n" and character not in _CLOSING
-        return character.isdigit() or character in ", ^"
+        return character.isdigit() or character in ", ^-–"
 
     def _release_marker(self) -> None:
         """It was no marker: give it out as it stands."""
@@ -206,7 +207,7 @@ class CitationParser(Generic[Source]):
         marker, self._marker = self._marker, ""
         self._gap = self._gap + self._spaces or int(self._last == "\n")
         self._spaces = 0
-        for number in map(int, _NUMBER.findall(marker.partition("†")[0])):
+        for number in _numbers(marker.partition("†")[0]):
             source = self._resolve(number)
             if source is None or number in self._cited_here or self._citations >= MAX_CITATIONS:
                 continue
@@ -260,3 +261,9 @@ class CitationParser(Generic[Source]):
         elif character not in " \t>":
             self._line_blank = self._closing = False
         self._emit(character)
+
+
+def _numbers(marker: str) -> Iterator[int]:
+    """The numbers that a marker names, those between the ends of a range too."""
+    for first, last in _NUMBERS.findall(marker):
+        yield from range(int(first), int(last or first) + 1)
