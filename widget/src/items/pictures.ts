@@ -8,8 +8,8 @@ export function pictureAddress(src: string, hosts: readonly string[], here: Loca
   if (INLINE.test(src)) return src;
   try {
     const url = new URL(src, here.href);
-    if (url.pathname.startsWith("/v1/uploads/")) return url.pathname + url.search;
-    if (url.origin === here.origin) return url.href;
+    if (/^https?:$/.test(url.protocol) && url.pathname.startsWith("/v1/uploads/")) return url.pathname + url.search;
+    if (url.origin === here.origin) return url.protocol === here.protocol ? url.href : null; // a blob has its maker's origin
     return url.protocol === "https:" && !url.port && !url.username && hosts.some((host) => covers(host, url.hostname)) ? url.href : null;
   } catch {
     return null;

@@ -127,9 +127,10 @@ function radioGroup(node: Json, draw: Draw): HTMLElement {
 
 /** A field without a label of its own is called by its placeholder, else by its name. */
 export function nameFields(root: HTMLElement, kit: Draw["kit"]): void {
+  // Not by `labels`, which knows of none while the widget is not yet in the document.
+  const labelled = new Set([...root.querySelectorAll("label")].map(({ htmlFor }) => htmlFor));
   for (const field of root.querySelectorAll<HTMLElement>(".w-field, input[type=checkbox]")) {
-    const { labels } = field as HTMLInputElement;
-    if (!labels?.length) kit.setAttribute(field, "aria-label", field.getAttribute("placeholder") || field.getAttribute("name") || kit.locale.t("your_message"));
+    if (!field.closest("label") && !labelled.has(field.id)) kit.setAttribute(field, "aria-label", field.getAttribute("placeholder") || field.getAttribute("name") || kit.locale.t("your_message"));
     else kit.setAttribute(field, "aria-label", null);
   }
 }

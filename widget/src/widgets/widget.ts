@@ -24,7 +24,7 @@ export function widgetView(kit: Kit): View<WidgetItem> {
   const element = h("div", { class: "w-widget" }, root, wrong);
   const prefix = `w${++made}-`;
   let item: WidgetItem | null = null;
-  let drawn = "";
+  let drawn: string | null = null;
   let pending = false;
   let entered = new Map<string, FieldValue>();
   let isExpanded = false;
@@ -138,7 +138,7 @@ export function widgetView(kit: Kit): View<WidgetItem> {
     const focused = root.contains(document.activeElement) ? (document.activeElement as HTMLElement).id : "";
     root.replaceChildren(...(whole ? [whole] : []));
     nameFields(root, kit);
-    if (focused) root.querySelector<HTMLElement>(`#${CSS.escape(focused)}`)?.focus();
+    if (focused) document.getElementById(focused)?.focus();
   };
 
   /** What was typed and not yet sent survives being drawn anew. */
@@ -155,8 +155,8 @@ export function widgetView(kit: Kit): View<WidgetItem> {
       const before = item;
       item = next;
       if (before?.widget === next.widget) return;
-      const json = JSON.stringify(next.widget);
-      if (json === drawn) return;
+      const json = textOf(next.widget);
+      if (json && json === drawn) return;
       if (!(before && root.firstElementChild && stream(before.widget, next.widget))) redraw(next.widget);
       drawn = json;
     },
@@ -182,6 +182,15 @@ export function widgetView(kit: Kit): View<WidgetItem> {
     } else if (now.type === "Text" || now.type === "Title" || now.type === "Caption") kit.setText(place, words(now.value));
     else return false;
     return true;
+  }
+}
+
+/** For comparing; null for what is nested too deeply to be written. */
+function textOf(widget: Json): string | null {
+  try {
+    return JSON.stringify(widget);
+  } catch {
+    return null;
   }
 }
 
