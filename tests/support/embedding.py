@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -132,7 +132,3 @@ async def choose_model(
 async def _has_provider(database: Database, tenant_id: UUID, name: str) -> bool:
     async with database.tenant(tenant_id) as session:
         return any(each.name == name for each in await list_providers(session, system(tenant_id)))
-
-
-def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stonechat.errors import StonechatError, UpstreamFailed
+from stonechat.errors import UpstreamFailed
 from stonechat.outbound.client import OutboundClient
 
 SECONDS = 2.0
@@ -78,8 +78,3 @@ def _results(content: bytes, *, count: int) -> list[tuple[int, float]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UpstreamFailed("The reranker answered with something that is no ranking.") from error
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-
-
-def sentence(error: StonechatError) -> str:
-    """Why there was no second look, for a trace."""
-    return error.detail or error.title
