@@ -78,6 +78,8 @@ async def test_a_stopped_question_is_in_no_later_prompt(
         second = await ask(assistant, history, tenant_id=tenant_id, config=config)
         assert second.text == "Hello."
         assert "bomb" not in json.dumps(fake.body(0))
+        # Nor is what it was answered: many models refuse a conversation that does not alternate.
+        assert [message["role"] for message in fake.body(0)["messages"]] == ["system", "user"]
 
 
 async def test_a_flagged_question_is_answered_and_noted(

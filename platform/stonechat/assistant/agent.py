@@ -28,7 +28,7 @@ from agents import (
     set_trace_processors,
 )
 from agents.models.interface import Model, ModelProvider
-from chatkit.types import HiddenContextItem, ThreadItemDoneEvent, ThreadStreamEvent
+from chatkit.types import AssistantMessageItem, HiddenContextItem, ThreadItemDoneEvent, ThreadStreamEvent
 
 from stonechat.assistant.answer import AnswerWriter
 from stonechat.assistant.attached import ReadsAttachments, attached_contents
@@ -239,6 +239,11 @@ class _Events:
         if instead:
             writer.discard_held()
             writer.say(guard.message)
+            guard.withhold_answer(
+                event.item.id
+                for event in self.waiting
+                if isinstance(event, ThreadItemDoneEvent) and isinstance(event.item, AssistantMessageItem)
+            )
         else:
             writer.show_held()
             writer.finish()

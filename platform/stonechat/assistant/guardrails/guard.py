@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from chatkit.types import HiddenContextItem, ThreadItem
@@ -87,6 +88,11 @@ class TurnGuard:
             generate_item_id=self._turn.generate_item_id,
             about=self._withheld,
         )
+
+    def withhold_answer(self, item_ids: Iterable[str]) -> None:
+        """What a stopped question was answered goes with it: many models refuse an answer to nothing."""
+        if self._withheld:
+            self._withheld += item_ids
 
     def _take(self, found: list[Finding]) -> None:
         record(self._turn.trace, found)
