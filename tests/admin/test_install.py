@@ -11,6 +11,7 @@ from stonechat.accounts.actor import system
 from stonechat.accounts.audit import list_audit
 from stonechat.accounts.models import Role
 from stonechat.assistant.agents import create_agent, publish_agent
+from stonechat.embed.assets import load_assets
 from stonechat.identity.domain_keys import DomainKeyView, NewDomainKey, create_domain_key, list_domain_keys
 from stonechat.identity.lookup import SiteKey
 from stonechat_admin.views.install import read_site, stamp
@@ -74,6 +75,9 @@ async def test_a_key_is_made_and_its_line_can_be_copied(
     for kind in ("react", "wordpress", "gtm"):
         assert key.key in page.one(f"#{kind}-{key.id}").text()
         assert f"{PLATFORM}/embed.js" in page.one(f"#{kind}-{key.id}").text()
+    assert f'src="{PLATFORM}/e/{key.key}.js"' in page.one(f"#look-{key.id}").text()
+    pinned, loader = page.one(f"#pinned-{key.id}").text(), load_assets().loader
+    assert f'src="{PLATFORM}/embed/{loader.digest[:16]}/embed.js" integrity="{loader.integrity}"' in pinned
 
 
 @pytest.mark.parametrize(

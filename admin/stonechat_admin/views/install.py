@@ -229,6 +229,7 @@ def _values(console: Console, agent: AgentView | None, keys: list[DomainKeyView]
         "keys": keys,
         "watched": [key.id for key in keys if key.last_seen_at is None][:WATCHED],
         "public_url": console.services.settings.public_url,
+        "loader": console.services.assets.loader,
         "environments": ENVIRONMENTS,
         "environment_names": {value: label for value, label, _ in ENVIRONMENTS},
         "snippets": SNIPPETS,

@@ -55,18 +55,22 @@ export function parseTheme(value: unknown): Theme {
 const offers = (value: unknown): Offer[] =>
   records(value).flatMap(({ id, label }) => (isString(id) && id ? [{ id, label: text(label) || id }] : []));
 
+/** What an agent says whose maker wrote nothing: the visitor's language has words of its own for it. */
+const UNWRITTEN = new Set(["Hello! How can I help?", "Ask a question…"]);
+const written = (value: unknown): string => (isString(value) && !UNWRITTEN.has(value) ? value : "");
+
 function parseAgent(value: Json): Agent {
   const { attachments: files } = value;
   const launcher = isRecord(value.launcher) ? value.launcher : {};
   return {
     name: text(value.name) || "Assistant",
-    greeting: text(value.greeting) ?? "",
+    greeting: written(value.greeting),
     prompts: records(value.prompts).flatMap(({ label, prompt }) =>
       isString(prompt) && prompt ? [{ label: text(label) || prompt, prompt }] : [],
     ),
     disclaimer: text(value.disclaimer) || null,
     locale: text(value.locale) || null,
-    placeholder: text(value.placeholder) || null,
+    placeholder: written(value.placeholder) || null,
     launcher: {
       label: (text(launcher.label) ?? "").slice(0, 80),
       position: oneOf(launcher.position, ["right", "left"], "right"),
