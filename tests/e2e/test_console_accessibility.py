@@ -22,6 +22,21 @@ ORIGIN = "https://www.a-shop-with-quite-a-long-name.example"
 PHONE = {"width": 360, "height": 740}
 GUIDE = ("# Returns\n\nYou may return anything unused within 45 days of delivery.\n" * 3).encode()
 LONG = "Supercalifragilisticexpialidocious-returns-policy-of-the-whole-company-2026-final-final.md"
+ARGUMENTS = {"type": "object", "properties": {"number": {"type": "string", "description": "The order’s number"}}}
+TOOLS = [
+    {
+        "kind": "http",
+        "name": "order_status",
+        "description": "Looks an order up.",
+        "url": "https://shop.example/orders/{number}",
+        "parameters": ARGUMENTS,
+        "secret_headers": {"Authorization": "key-of-the-shop-with-a-long-name"},
+        "result": {"state": "/order/state"},
+    },
+    {"kind": "mcp", "name": "tickets", "url": "https://tools.example/mcp", "allowed": ["find_ticket", "close_ticket"]},
+    {"kind": "client", "name": "put_into_basket", "description": "Fills the basket.", "parameters": ARGUMENTS},
+    {"kind": "widget", "name": "show_order", "description": "Shows an order.", "template": {"type": "Card"}},
+]
 
 
 @dataclass
@@ -43,6 +58,12 @@ async def place(stonechat: Running) -> AsyncIterator[Place]:
             "",
             "/agents",
             f"/agents/{agent}",
+            f"/agents/{agent}/abilities",
+            *(f"/agents/{agent}/abilities/tools/{tool['name']}" for tool in TOOLS),
+            f"/agents/{agent}/abilities/new?kind=widget&start=form",
+            f"/agents/{agent}/model",
+            f"/agents/{agent}/files",
+            f"/agents/{agent}/rules",
             f"/agents/{agent}/look",
             f"/agents/{agent}/publish",
             "/knowledge",
@@ -53,6 +74,7 @@ async def place(stonechat: Running) -> AsyncIterator[Place]:
             "/conversations?q=nothing-that-was-said",
             f"/conversations/{thread}",
             "/model-providers",
+            "/secrets",
             "/install",
             "/limits",
             "/identity-keys",
@@ -73,7 +95,8 @@ async def furnish(tenant: Tenant) -> tuple[str, str, str]:
     document = await tenant.document(LONG, GUIDE, title="Returns")
     await tenant.document("broken.pdf", b"%PDF-1.7 but nothing else")
     agent = await tenant.agent(name="Robin", greeting="Hello!", prompts=[{"label": "Returns", "prompt": "How long?"}])
-    await tenant.call("PATCH", f"/agents/{agent}", json={"greeting": "Good day!"})
+    await tenant.call("PATCH", f"/agents/{agent}", json={"greeting": "Good day!", "tools": TOOLS})
+    await tenant.call("PUT", "/secrets", json={"name": "key-of-the-shop-with-a-long-name", "value": "x"})
     await tenant.agent(name="Wren")
     key = await tenant.domain_key(agent, ORIGIN)
     session = await tenant.session(key, ORIGIN)

@@ -18,6 +18,8 @@ from support.console import ConsoleWorld
 from support.identity import PLATFORM
 
 ORIGIN = "https://furnished.example"
+MAX_AGENTS = 40
+"""Of those made last, which are kept."""
 
 
 class Furniture:
@@ -26,6 +28,7 @@ class Furniture:
     def __init__(self, world: ConsoleWorld, tenant_id: UUID, api: httpx.AsyncClient) -> None:
         self.world, self.tenant_id, self.api = world, tenant_id, api
         self._answer = ""
+        self._agents: list[str] = []
 
     async def make(self, names: list[str]) -> dict[str, str]:
         """New things, by the names of the parameters. Raises `LookupError` for a name it does not know."""
@@ -46,6 +49,9 @@ class Furniture:
     async def _agent_id(self, _made: dict[str, str]) -> str:
         agent = str((await self._post("/agents", {"name": "Robin", "model": "extractive"}))["id"])
         await self._post(f"/agents/{agent}/publish", {})
+        self._agents.append(agent)
+        if len(self._agents) > MAX_AGENTS:  # a tenant has room for so many
+            await self.api.delete(f"/agents/{self._agents.pop(0)}")
         return agent
 
     async def _domain_key(self, agent_id: str) -> dict[str, Any]:
