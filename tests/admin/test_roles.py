@@ -39,7 +39,6 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/console/agents"): {"data": {"name": "Robin"}},
     ("POST", "/console/agents/{agent_id}/rollback"): {"data": {"version": "1"}},
     ("POST", "/console/agents/{agent_id}/abilities/tools/{tool_name}/remove"): {"data": {"revision": "2"}},
-    ("POST", "/console/secrets"): {"data": {"name": "shop-key", "value": "x"}},
     ("POST", "/console/api-keys"): {"data": {"name": "Import", "scopes": "read"}},
     ("POST", "/console/knowledge/documents"): {"files": {"file": ("a.md", b"# A\n\nB.")}},
     ("POST", "/console/knowledge/texts"): {"data": {"name": "Hours", "text": "Open from nine to five."}},
