@@ -138,18 +138,20 @@ async def test_an_answer_goes_on_after_a_reload_and_in_another_tab(page: Page, s
         chat = page.frame_locator("[data-stonechat] iframe")
         await chat.locator("textarea").fill("A long story")
         await chat.locator("textarea").press("Enter")
-        await expect(chat.locator("[data-role=assistant]")).to_contain_text("word9 ")
+        await expect(chat.locator("[data-role=assistant]")).to_contain_text("word9 ", timeout=20_000)
         await page.reload()
         other = await page.context.new_page()
         await other.goto(url)
         beside = other.frame_locator("[data-stonechat] iframe")
         for each in (chat, beside):
-            await expect(each.locator("[data-role=assistant][data-status=done]")).to_contain_text(" ".join(WORDS[-3:]))
+            await expect(each.locator("[data-role=assistant][data-status=done]")).to_contain_text(
+                " ".join(WORDS[-3:]), timeout=20_000
+            )
             await expect(each.locator("[data-role=assistant]")).to_have_count(1)
         # What is asked in one tab is seen in the other.
         await beside.locator("textarea").fill("And then?")
         await beside.locator("textarea").press("Enter")
-        await expect(chat.locator("[data-role=user]").nth(1)).to_contain_text("And then?")
+        await expect(chat.locator("[data-role=user]").nth(1)).to_contain_text("And then?", timeout=20_000)
         await other.close()
 
 
