@@ -41,6 +41,7 @@ from qdrant_edge import (
     SearchParams,
     SparseVector,
     UpdateOperation,
+    VectorStorageDatatype,
 )
 
 from stonechat.errors import Unavailable
@@ -302,9 +303,9 @@ def _config(dimensions: int | None) -> EdgeConfig:
     sparse = {VECTOR: EdgeSparseVectorParams(modifier=Modifier.Idf)}
     if dimensions is None:
         return EdgeConfig(sparse_vectors=sparse, max_search_threads=1)
-    return EdgeConfig(
-        vectors={DENSE: EdgeVectorParams(dimensions, Distance.Cosine)}, sparse_vectors=sparse, max_search_threads=1
-    )
+    # Half the precision is more than a ranking needs, in half the space, and compared a quarter faster.
+    dense = EdgeVectorParams(dimensions, Distance.Cosine, datatype=VectorStorageDatatype.Float16)
+    return EdgeConfig(vectors={DENSE: dense}, sparse_vectors=sparse, max_search_threads=1)
 
 
 def _point(place: Place, point: IndexPoint) -> Point:

@@ -222,7 +222,12 @@ class ServerIndex:
         if not await self._client.collection_exists(name):
             shared = place.layout == "shared"
             dense = (
-                models.VectorParams(size=place.dimensions, distance=models.Distance.COSINE, on_disk=True)
+                models.VectorParams(
+                    size=place.dimensions,
+                    distance=models.Distance.COSINE,
+                    datatype=models.Datatype.FLOAT16,
+                    on_disk=True,
+                )
                 if (place.dimensions is not None)
                 else None
             )
