@@ -327,3 +327,17 @@ async def test_a_lock_that_came_while_an_answer_was_written_stays(platform: Plat
     await asking
     found = await visitor.json("threads.get_by_id", thread_id=threads[0]["id"])
     assert (found["status"], found["title"]) == ({"type": "locked", "reason": "R"}, "Mine")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "input_text", "text": "?"}] * 501,
+        [{"type": "input_tag", "id": "t", "text": "tag", "data": {"all": "x" * 64_000}}],
+    ],
+)
+async def test_a_message_hides_no_more_than_anybody_writes(visitor: Visitor, content: list[dict[str, Any]]) -> None:
+    message = {"content": content, "attachments": [], "inference_options": {}}
+    assert await visitor.refused("threads.create", input=message) == (422, "invalid_input")
+    message["content"] = [{"type": "input_tag", "id": "t", "text": "tag", "data": {"all": "x" * 60_000}}]
+    assert (await visitor.send("threads.create", input=message)).status_code == 200
