@@ -43,6 +43,7 @@ describe("the preview", () => {
     expect(said.map(({ type, scheme }) => [type, scheme])).toEqual([[DRAWN, "dark"], [DRAWN, "dark"]]);
     expect(said[0]!.contrast).toBeGreaterThan(10);
     expect(said[1]!.contrast).toBeCloseTo(1);
+    expect(said[1]).toMatchObject({ adjusted: true });
   });
 
   it("listens to the console's page alone", async () => {

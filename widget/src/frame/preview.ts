@@ -10,7 +10,7 @@ import { ENGLISH as locale } from "../locale/index.ts";
 import { contrast, inkOn } from "../shared/colour.ts";
 import { isRecord } from "../shared/guards.ts";
 import { parseConfig, type Config } from "./config.ts";
-import { applyTheme, SURFACE, type Scheme } from "./theme.ts";
+import { accentProperties, applyTheme, SURFACE, type Scheme } from "./theme.ts";
 import { createApp, type App } from "./view/app.ts";
 
 export const DRAFT = "stonechat:draft";
@@ -82,7 +82,9 @@ export function runPreview(window: Window, first: Config, scheme: Scheme): void 
     app = next;
     app.render(state);
     const { accent } = config.theme;
-    const drawn = { type: DRAWN, scheme, contrast: contrast(accent, SURFACE[scheme]), ink: inkOn(accent) };
+    // Where the accent would be hard to read, links and lines have it darker or lighter: the console can say so.
+    const text = accentProperties(accent, scheme)["--accent-text"];
+    const drawn = { type: DRAWN, scheme, contrast: contrast(accent, SURFACE[scheme]), ink: inkOn(accent), text, adjusted: text !== accent };
     window.parent.postMessage(drawn, window.location.origin);
   };
 
