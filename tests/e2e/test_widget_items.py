@@ -317,17 +317,17 @@ async def test_files_a_quotation_and_a_model_go_with_a_message(page: Page, shop:
     assert complaints == []
 
 
-REFUSED_MICROPHONE = """navigator.mediaDevices.getUserMedia = async () => {
+REFUSED_MICROPHONE = """void (navigator.mediaDevices.getUserMedia = async () => {
   throw new DOMException('Permission denied', 'NotAllowedError');
-}"""
-MICROPHONE = """navigator.mediaDevices.getUserMedia = async () => {
+})"""
+MICROPHONE = """void (navigator.mediaDevices.getUserMedia = async () => {
   const context = new AudioContext();
   const end = context.createMediaStreamDestination();
   const tone = context.createOscillator();
   tone.connect(end);
   tone.start();
   return end.stream;
-}"""
+})"""
 
 
 async def test_what_is_dictated_is_put_into_the_field_and_a_refusal_is_said_kindly(
