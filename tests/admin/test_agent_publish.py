@@ -225,7 +225,6 @@ OTHERWISE: dict[str, Any] = {
     "attachments": {"enabled": True, "images": False, "documents": False, "max_bytes": 20_000, "max_files": 1},
     "dictation": {"enabled": True, "model": "acme/ears"},
     "feedback": {"enabled": False},
-    "locale": "de",
 }
 """Another value for every setting that an agent has. A new field of `AgentConfig` needs one here, and words on the page."""
 _FULL_HTTP = _TOOL | {
