@@ -48,7 +48,8 @@ _WORDS = [
     "orchard",
     "walnut",
 ]
-DRAIN_SECONDS = 180
+DRAIN_SECONDS = 300
+START_SECONDS = 120
 
 
 @dataclass
@@ -89,10 +90,14 @@ class Worker:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", index_worker.__file__, self._url, str(self._folder),
             env=os.environ | {"PYTHONPATH": str(Path(stonechat.__file__).parent.parent)}, limit=2**24,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         self._reading = asyncio.create_task(self._read())
-        await asyncio.wait_for(self._ready.wait(), 60)
+        ready = asyncio.create_task(self._ready.wait())
+        await asyncio.wait({ready, self._reading}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            raise RuntimeError("The worker did not start.")
 
     async def kill(self) -> None:
         """Returns when the next is ready."""
