@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from chatkit.types import ThreadItemUpdate, ThreadStreamEvent
 from PIL import Image
-from playwright.async_api import Browser, FrameLocator, Page, Request, Route, expect
+from playwright.async_api import Browser, FilePayload, FrameLocator, Page, Request, Route, expect
 from pydantic import TypeAdapter
 
 from support.api import Tenant, new_tenant
@@ -283,9 +283,9 @@ async def test_files_a_quotation_and_a_model_go_with_a_message(page: Page, shop:
     chat = await open_chat(page, shop, site, "/files")
     drawn = io.BytesIO()
     Image.new("RGB", (64, 48), "teal").save(drawn, "PNG")
-    picture = {"name": "lamp.png", "mimeType": "image/png", "buffer": drawn.getvalue()}
-    note = {"name": "note.txt", "mimeType": "text/plain", "buffer": b"The lamp flickers."}
-    huge = {"name": "huge.txt", "mimeType": "text/plain", "buffer": b"x" * 200_001}
+    picture: FilePayload = {"name": "lamp.png", "mimeType": "image/png", "buffer": drawn.getvalue()}
+    note: FilePayload = {"name": "note.txt", "mimeType": "text/plain", "buffer": b"The lamp flickers."}
+    huge: FilePayload = {"name": "huge.txt", "mimeType": "text/plain", "buffer": b"x" * 200_001}
     files = chat.locator("input[type=file]")
     await chat.get_by_role("button", name="Attach files").wait_for()
     await files.set_input_files([huge])
