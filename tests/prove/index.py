@@ -52,6 +52,7 @@ all passages and for what only deleted documents hold.
 |---|---|---|
 | steps | {total.steps} | |
 | kills, of them while a document was being read | {total.kills}, {total.mid_job} | |
+| documents given up after three kills over them, read when asked for again | {total.given_up} | |
 | living documents at the end, passages | {total.documents}, {total.passages} | |
 | searches of the watcher | {total.searches} | |
 | answers of a deleted document or a replaced version | {len(total.wrong_answers)} | 0 |

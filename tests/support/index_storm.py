@@ -60,6 +60,9 @@ class Outcome:
     kills: int = 0
     mid_job: int = 0
     """Kills that found a document being read."""
+    given_up: int = 0
+    """Documents over which the worker was killed three times, which the queue does not try a fourth time by itself; asked
+    for again at the end, as a person would."""
     documents: int = 0
     passages: int = 0
     searches: int = 0
@@ -179,6 +182,7 @@ class Storm:
                 self.outcome.steps += 1
                 await asyncio.sleep(self._random.random() * 0.03)
             await self._drain()
+            await self._try_again()
         finally:
             self._done = True
             await watching
@@ -292,6 +296,18 @@ class Storm:
                 if not waiting:
                     return
                 await asyncio.sleep(0.1)
+
+    async def _try_again(self) -> None:
+        async with self._database.tenant(self._tenant_id) as session:
+            failed = list(
+                await session.scalars(
+                    text("select document_id from documents where status = 'failed' and deleted_at is null")
+                )
+            )
+            for document_id in failed:
+                await service.reprocess_document(session, self._actor, document_id=document_id)
+        self.outcome.given_up = len(failed)
+        await self._drain()
 
     async def _judge(self) -> None:
         index = TenantIndex(EdgeIndex(self._folder / "index"), self._database)
