@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from stonechat.knowledge.deps import Knowledge
-from stonechat.knowledge.search import search
+from stonechat.knowledge.excerpt import best_excerpt
+from stonechat.knowledge.search import Passage, search
 from support.knowledge import upload
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -36,3 +37,21 @@ async def test_a_chinese_question_finds_a_note_within_an_english_text(knowledge:
     await upload(knowledge, tenant_id, "# Hours\n\nWe open at ten.", filename="hours.md")
     [best, *_] = await search(knowledge, tenant_id, "申请退货")
     assert "三十天" in best.text
+
+
+def test_questions_in_chinese_and_japanese_are_answered_in_quotes_or_not_at_all() -> None:
+    entries = (SAMPLES / "zh.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    asked = [entry.split("\n") for entry in entries]
+    passages = [
+        Passage(f"doc_{number}", f"chk_{number}", heading.lstrip("# "), None, text, 1.0, language="zh")
+        for number, (_, heading, text) in enumerate(asked)
+    ]
+    answered = 0
+    for number, (question, _, text) in enumerate(asked):
+        found = best_excerpt(question, [passages[number], *passages[:number][:5]])
+        answered += found is not None and found.quotes[0].text in text
+    assert answered >= 0.85 * len(asked)
+    for question in ("总部在哪个城市？", "可以带宠物进店吗？", "支持比特币吗？", "店は何時に開きますか"):
+        assert best_excerpt(question, passages[:6]) is None
+    japanese = Passage("doc_j", "chk_j", "手引き", None, "保証期間は購入日から二十四か月です。", 1.0, language="ja")
+    assert best_excerpt("保証期間はどのくらいですか", [japanese]) is not None

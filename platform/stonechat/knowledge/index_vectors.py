@@ -28,7 +28,7 @@ _COMPOUNDING = frozenset({"de", "nl", "sv", "da", "no", "fi", "hu", "tr"})
 _GRAM = 5
 _LONG = re.compile(r"[^\W\d_]{5,}")
 _IN_PAIRS = frozenset({"zh", "ja", "ko"})
-_RUN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
+UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+")
 
 
 @cache
@@ -50,7 +50,7 @@ def in_pairs(text: str) -> str:
     A tokenizer with a dictionary cuts a short question otherwise than the sentence that answers it, and then finds
     nothing; pairs are cut alike everywhere, in texts of mixed languages, too.
     """
-    return _RUN.sub(_pairs, text)
+    return UNSPACED.sub(_pairs, text)
 
 
 def _pairs(run: re.Match[str]) -> str:

@@ -22,9 +22,7 @@ class Source(TenantRow):
     """Where documents come from. A file uploaded by itself has none."""
 
     __tablename__ = "sources"
-    __table_args__ = (
-        Index("sources_next_sync_idx", "next_sync_at", postgresql_where=sql("next_sync_at IS NOT NULL")),
-    )
+    __table_args__ = (Index("sources_next_sync_idx", "next_sync_at", postgresql_where=sql("next_sync_at IS NOT NULL")),)
 
     source_id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
