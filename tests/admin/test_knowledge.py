@@ -283,7 +283,7 @@ async def test_editors_and_above_add_and_delete(place: ConsoleWorld, reader: Rea
 
 
 async def test_another_tenants_documents_are_not_found(place: ConsoleWorld, reader: Reader) -> None:
-    document_id = await reader.upload("Secret heliotrope.", filename="secret.txt")
+    document_id = await reader.upload("Unspoken heliotrope.", filename="unspoken.txt")
     stranger = await place.signed_in("owner", tenant_id=await place.another_tenant())
     for method, path in (
         ("GET", f"/documents/{document_id}"),
@@ -294,9 +294,9 @@ async def test_another_tenants_documents_are_not_found(place: ConsoleWorld, read
     ):
         await stranger.htmx(method, PATH + path, status=404)
     found = await stranger.page(f"{PATH}/search?q=heliotrope")
-    assert "Secret" not in found.text
+    assert "Unspoken" not in found.text
     watched = await stranger.htmx("GET", f"{PATH}/progress?document={document_id}.pending")
-    assert "secret" not in watched.response.text
+    assert "unspoken" not in watched.response.text
     async with place.services.database.tenant(place.tenant_id) as session:
         await service.get_document(session, place.actor, document_id=document_id)
 

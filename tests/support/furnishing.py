@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import choices
+from string import ascii_lowercase
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,7 +29,7 @@ class Furniture:
 
     def __init__(self, world: ConsoleWorld, tenant_id: UUID, api: httpx.AsyncClient) -> None:
         self.world, self.tenant_id, self.api = world, tenant_id, api
-        self._answer = ""
+        self._answer = self._run = ""
         self._agents: list[str] = []
 
     async def make(self, names: list[str]) -> dict[str, str]:
@@ -77,6 +79,9 @@ class Furniture:
         return str((await self._post("/model-providers", body))["id"])
 
     async def _thread_id(self, _made: dict[str, str]) -> str:
+        return await self._conversation("How long is a return?")
+
+    async def _conversation(self, question: str) -> str:
         key = await self._domain_key(await self._agent_id({}))
         session = await self.api.post(
             f"{PLATFORM}/v1/sessions",
@@ -85,8 +90,9 @@ class Furniture:
         )
         assert session.status_code == 200, session.text
         headers = {"Authorization": f"Bearer {session.json()['token']}", "Origin": ORIGIN}
-        turn = await self.api.post(f"{PLATFORM}/chatkit", json=message("How long is a return?"), headers=headers)
+        turn = await self.api.post(f"{PLATFORM}/chatkit", json=message(question), headers=headers)
         assert turn.status_code == 200, turn.text
+        self._run = turn.headers["stonechat-run"]
         events = [json.loads(line[6:]) for line in turn.text.splitlines() if line.startswith("data: ")]
         done = {event["item"]["type"]: event["item"] for event in events if event["type"] == "thread.item.done"}
         self._answer = str(done["assistant_message"]["id"])
@@ -95,6 +101,22 @@ class Furniture:
     async def _item_id(self, _made: dict[str, str]) -> str:
         """The answer in the thread that was made last."""
         return self._answer
+
+    async def _run_id(self, _made: dict[str, str]) -> str:
+        """The run that answered in the thread that was made last."""
+        return self._run
+
+    async def _group_id(self, _made: dict[str, str]) -> str:
+        """A question that nothing answers, like no other."""
+        word = "".join(choices(ascii_lowercase, k=12))
+        await self._conversation(f"Where does the {word} {word[::-1]} live?")
+        await self.world.services.chat.hub.afterwards_done()
+        answer = await self.api.get("/knowledge/unanswered", params={"limit": 100})
+        return next(str(group["id"]) for group in answer.json()["data"] if word in str(group["question"]))
+
+    async def _source_id(self, _made: dict[str, str]) -> str:
+        address = f"https://furnished.example/{uuid4().hex}"
+        return str((await self._post("/knowledge/sources", {"type": "url", "url": address}))["id"])
 
     async def _tool_name(self, made: dict[str, str]) -> str:
         name = f"tool_{uuid4().hex[:8]}"

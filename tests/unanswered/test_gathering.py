@@ -106,7 +106,7 @@ async def test_what_was_asked_goes_with_its_conversation(platform: Platform) -> 
         assert list(await session.scalars(select(UnansweredQuestion.question))) == []
 
 
-async def note(platform: Platform, words: str, *, agent: str = "agt_1") -> str | None:
+async def note(platform: Platform, words: str, *, agent: str) -> str | None:
     """Note a question in a conversation of its own."""
     visitor = platform.visitor(agent)
     caller = visitor.caller
@@ -126,11 +126,12 @@ async def note(platform: Platform, words: str, *, agent: str = "agt_1") -> str |
 async def test_groups_are_of_one_agent_and_bounded(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unanswered, "MAX_GROUPS", 3)
     monkeypatch.setattr(unanswered, "MAX_EXAMPLES", 3)
-    first = await note(platform, "Do you repair kettles?")
-    assert await note(platform, "Do you repair kettles?", agent="agt_2") != first
+    agent, another = await robin(platform), await platform.agent(model="extractive")
+    first = await note(platform, "Do you repair kettles?", agent=agent)
+    assert await note(platform, "Do you repair kettles?", agent=another) != first
     for number in range(5):
-        assert await note(platform, f"Do you repair kettles? {'!' * number}") == first
-    (group,) = await groups(platform, agent_id="agt_1")
+        assert await note(platform, f"Do you repair kettles? {'!' * number}", agent=agent) == first
+    (group,) = await groups(platform, agent_id=agent)
     assert group.asked == 6
     async with platform.services.database.tenant(platform.tenant_id) as session:
         kept = await unanswered.list_questions(session, system(platform.tenant_id), group_id=str(first))
@@ -140,24 +141,26 @@ async def test_groups_are_of_one_agent_and_bounded(platform: Platform, monkeypat
         "Do you repair kettles?",
     ]
     for words in ("Who designed the moon?", "Where is the cellar?", "Which colours are there?"):
-        await note(platform, words)
+        await note(platform, words, agent=agent)
     assert len(await groups(platform)) == 3
     assert any(group.id == first for group in await groups(platform)), "what is asked most stays"
 
 
 async def test_an_answered_question_that_goes_unanswered_again_is_open_again(platform: Platform) -> None:
     actor = system(platform.tenant_id)
-    group_id = await note(platform, "Do you repair kettles?")
+    agent = await robin(platform)
+    group_id = await note(platform, "Do you repair kettles?", agent=agent)
     for state, then in (("answered", "open"), ("dismissed", "dismissed")):
         async with platform.services.database.tenant(platform.tenant_id) as session:
             await unanswered.settle_group(session, actor, group_id=str(group_id), state=state)  # type: ignore[arg-type]
-        assert await note(platform, "do you repair kettles") == group_id
+        assert await note(platform, "do you repair kettles", agent=agent) == group_id
         (group,) = await groups(platform, state=then)
         assert group.id == group_id
 
 
 async def test_another_tenant_finds_nothing(platform: Platform) -> None:
-    group_id = await note(platform, "Do you repair kettles?")
+    agent = await robin(platform)
+    group_id = await note(platform, "Do you repair kettles?", agent=agent)
     other = UUID("01890000-0000-7000-8000-000000000001")
     async with platform.services.database.tenant(other) as session:
         assert await unanswered.list_groups(session, system(other)) == ([], None)

@@ -121,6 +121,15 @@ async def get_summary(session: AsyncSession, actor: Actor, *, thread_id: str) ->
     return _summary(*row)
 
 
+async def answered_in(session: AsyncSession, actor: Actor, *, thread_id: str, run_id: str) -> bool:
+    """Whether the run wrote anything into the conversation."""
+    actor.require("read")
+    written = exists().where(
+        ThreadItem.tenant_id == actor.tenant_id, ThreadItem.thread_id == thread_id, ThreadItem.run_id == run_id
+    )
+    return bool(await session.scalar(select(written)))
+
+
 async def get_conversation(session: AsyncSession, actor: Actor, *, thread_id: str) -> Conversation:
     """One conversation with its newest `MAX_ITEMS` items, or `NotFound`."""
     summary = await get_summary(session, actor, thread_id=thread_id)

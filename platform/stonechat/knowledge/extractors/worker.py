@@ -49,29 +49,35 @@ def limit_myself(*, memory: int = MEMORY_BYTES, cpu: int = CPU_SECONDS) -> None:
 def answer(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
     """What the parent is told."""
     try:
-        if task == "probe":
-            from stonechat.knowledge.extractors.pdf import open_pdf
-
-            open_pdf(data)
-            return {}
-        if task == "links":
-            return page_facts(data)
-        if task == "sitemap":
-            return sitemap_entries(data)
-        document = extractor_for(media_type)(data)
-        pieces = cut(document, minimum=0 if media_type is MediaType.FAQ else MINIMUM)
-        return {
-            "title": document.title,
-            "language": detect_language(document.text),
-            "characters": len(document.text),
-            "pieces": [asdict(piece) for piece in pieces],
-        }
+        return _done(task, media_type, data)
     except DocumentUnreadable as error:
         return {"error": error.code, "detail": error.detail}
     except MemoryError:
         return {"error": DocumentTooDemanding.code, "detail": "Reading this document needs more memory than we allow."}
     except Exception:
         return {"error": DocumentUnreadable.code, "detail": "This document is damaged and cannot be read."}
+
+
+def _done(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
+    match task:
+        case "probe":
+            from stonechat.knowledge.extractors.pdf import open_pdf
+
+            open_pdf(data)
+            return {}
+        case "links":
+            return page_facts(data)
+        case "sitemap":
+            return sitemap_entries(data)
+        case _:
+            document = extractor_for(media_type)(data)
+            pieces = cut(document, minimum=0 if media_type is MediaType.FAQ else MINIMUM)
+            return {
+                "title": document.title,
+                "language": detect_language(document.text),
+                "characters": len(document.text),
+                "pieces": [asdict(piece) for piece in pieces],
+            }
 
 
 def serve(task: str, media_type: MediaType, source: IO[bytes]) -> bytes:
