@@ -11,6 +11,8 @@ NOUNS = {
     "agent": "Agents",
     "document": "Documents",
     "source": "Sources of knowledge",
+    "knowledge": "The search",
+    "unanswered": "Unanswered questions",
     "domain_key": "Keys of web sites",
     "identity_key": "Identity keys",
     "model_provider": "Model providers",
@@ -20,6 +22,7 @@ NOUNS = {
     "member": "Members",
     "invitation": "Invitations",
     "api_key": "API keys",
+    "usage": "Usage and budget",
     "tenant": "The account",
 }
 """What an action's first word stands for, in the filter."""
@@ -70,6 +73,10 @@ def _fields(detail: Mapping[str, Any]) -> str:
     return f": {', '.join(names)}" if names else ""
 
 
+def _because(detail: Mapping[str, Any]) -> str:
+    return f": “{detail['reason']}”" if detail.get("reason") else ""
+
+
 def _scopes(detail: Mapping[str, Any]) -> str:
     scopes = detail.get("scopes", ())
     return "do everything" if "admin" in scopes else "change things" if "write" in scopes else "look"
@@ -88,8 +95,17 @@ _SENTENCES: dict[str, Sentence] = {
     "agent.delete": lambda _it, _: "deleted an agent",
     "document.create": lambda _it, detail: f"added a document{_sized(detail)}",
     "document.delete": lambda _it, _: "deleted a document",
+    "document.cancel": lambda _it, _: "stopped the reading of a document",
+    "document.tag": lambda _it, _: "changed the tags of a document",
     "document.reprocess": lambda _it, _: "had a document read again",
     "source.create": lambda _it, _: "added a source of knowledge",
+    "source.update": lambda _it, _: "changed a source of knowledge",
+    "source.sync": lambda _it, _: "had a web site fetched again",
+    "source.cancel": lambda _it, _: "stopped the fetching of a web site",
+    "knowledge.settings": lambda _it, _: "changed how documents are searched",
+    "unanswered.answer": lambda _it, _: "answered a question that went unanswered",
+    "unanswered.dismiss": lambda _it, _: "dismissed a question that went unanswered",
+    "unanswered.reopen": lambda _it, _: "opened an unanswered question again",
     "source.delete": lambda _it, _: "deleted a source of knowledge",
     "domain_key.create": lambda it, _: f"made a key for web sites, {it}",
     "domain_key.patch": lambda it, detail: f"changed the key for web sites {it}{_fields(detail)}",
@@ -106,6 +122,15 @@ _SENTENCES: dict[str, Sentence] = {
     "secret.put": lambda _it, detail: f"set the secret {_quoted(detail, 'that is gone')}",
     "secret.delete": lambda _it, detail: f"deleted the secret {_quoted(detail, 'that is gone')}",
     "limits.put": lambda _it, detail: _limits(detail),
+    "conversation.take_over": lambda _it, _: "took a conversation over from the assistant",
+    "conversation.give_back": lambda _it, _: "gave a conversation back to the assistant",
+    "conversation.reply": lambda _it, _: "answered in a conversation",
+    "conversation.resolve": lambda _it, _: "called a conversation resolved",
+    "conversation.lock": lambda _it, detail: f"locked a conversation{_because(detail)}",
+    "conversation.close": lambda _it, detail: f"closed a conversation{_because(detail)}",
+    "conversation.reopen": lambda _it, _: "opened a conversation again",
+    "usage.put_budget": lambda _it, _: "changed the monthly budget",
+    "usage.put_prices": lambda _it, _: "changed the prices of models",
     "conversation.delete": lambda _it, _: "deleted a conversation",
     "member.add": lambda it, detail: f"made {it} a member, as {detail.get('role', 'viewer')}",
     "member.change_role": lambda it, detail: (

@@ -174,8 +174,8 @@ async def test_everybody_may_see_it(world: ConsoleWorld, role: Role) -> None:
 
 async def test_nothing_of_another_tenant_is_told(world: ConsoleWorld, tenant_id: UUID, owner: Browser) -> None:
     other = await world.another_tenant()
-    await add_document(world, other, status="failed", title="Secret plan", error="No.")
-    await add_conversation(world, other, title="Secret question")
+    await add_document(world, other, status="failed", title="Unspoken plan", error="No.")
+    await add_conversation(world, other, title="Unspoken question")
     page = await owner.page(PATH)
-    assert "Secret" not in page.text
+    assert "Unspoken" not in page.text
     assert done(page) == []

@@ -90,7 +90,7 @@ async def test_up_prepares_the_database_it_is_given(ordinary_database: str, tmp_
         ("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/x", "Postgres at 127.0.0.1:1 cannot be used"),
         ("DATABASE_URL", "mysql://127.0.0.1/x", "starts with postgresql://"),
         ("STONECHAT_PUBLIC_URL", "notaurl", "scheme and host"),
-        ("STONECHAT_FILES_URL", "ftp://example.com", "only folders"),
+        ("STONECHAT_FILES_URL", "ftp://example.com", "a folder or s3://"),
         ("STONECHAT_SECRET_KEYS", "short", "at least 32 bytes"),
         ("PORT", "many", "PORT"),
     ],

@@ -184,7 +184,7 @@ async def test_from_the_invitation_to_a_cited_answer(browser: Browser, shop: Com
         told = page.get_by_role("list", name="Messages")
         await expect(told).to_contain_text(QUESTION)
         await expect(told).to_contain_text("45 days")
-        await told.locator("details.sources summary").click()
+        await told.locator("details.sources > summary").filter(has_text="1 source").click()
         await expect(told.get_by_role("link", name=re.compile("returns", re.IGNORECASE))).to_be_visible()
         await picture(page, "conversation")
         await go(page, "Start")

@@ -155,6 +155,16 @@ class Attempt(AbstractEntrypointExecutor):
         except GiveUp as error:
             await self._give_up(tenant_id, payload, str(error))
         except Exception as error:
+            # Once in full for whoever looks at three in the morning, then in a line: the queue keeps the reasons.
+            log.warning(
+                "job %s (%s) of tenant %s failed, attempt %d: %s",
+                job.id,
+                job.entrypoint,
+                tenant_id,
+                job.attempts + 1,
+                type(error).__name__,
+                exc_info=error if job.attempts == 0 else None,
+            )
             await self._failed(job, tenant_id, payload, f"{type(error).__name__}: {error}")
 
     async def _failed(self, job: Job, tenant_id: UUID, payload: dict[str, Any], reason: str) -> None:
