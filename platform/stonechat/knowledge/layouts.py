@@ -140,7 +140,7 @@ class TenantIndex:
                 try:
                     batch = await self.with_vectors(target, batch)
                 except EmbeddingFailed as error:
-                    note = f"Found by its words only. {error} Then save the search settings again."
+                    note = f"Found by its words only. {error} Then have the document read again."
             await self.engine.upsert(target.place, batch)
         return note
 
