@@ -166,8 +166,8 @@ CASES = {
     "closes at once": same([], error=BUSY, asked=3),
     "no http": same([b"220 mail.example ESMTP\r\n"], error=BUSY, asked=3),
     # Goes wrong on the way
-    "hangs before the first word": trouble(host.hanging, chat=1, responses=1, error=LATE, limits=NO_FIRST),
-    "silent before the first word": trouble(host.silent, chat=1, responses=2, error=LATE, limits=NO_FIRST),
+    "hangs before the first word": trouble(host.hanging, chat=1, responses=1, error=LATE, asked=None, limits=NO_FIRST),
+    "silent before the first word": trouble(host.silent, chat=1, responses=2, error=LATE, asked=None, limits=NO_FIRST),
     "hangs mid-stream": trouble(host.hanging, chat=4, responses=6, error=LATE, partial=HALF, limits=NO_NEXT),
     "silent mid-stream": trouble(host.silent, chat=4, responses=6, error=LATE, partial=HALF, limits=NO_NEXT),
     "cut before the first word": trouble(host.cut, chat=1, responses=2, error=BUSY, asked=3),
