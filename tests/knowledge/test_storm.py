@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
-from support.index_storm import Storm
+import pytest
+
+from support.index_storm import Storm, Worker
+from support.index_worker import line_of
 from support.postgres import migrated_database
 
 
@@ -17,3 +21,13 @@ async def test_index_and_postgres_agree_after_random_changes_and_kills(postgres_
     assert found.mid_job > 0
     assert found.searches > 20
     assert found.passages > 50
+
+
+@pytest.mark.parametrize("cut", [1, 5])
+async def test_a_line_that_a_kill_cut_short_does_not_hide_the_next_worker(tmp_path: Path, cut: int) -> None:
+    worker, output = Worker("", tmp_path), asyncio.StreamReader()
+    output.feed_data((line_of({"number": 12, "found": []})[:-cut] + line_of({"ready": 4711})).encode())
+    output.feed_eof()
+    await worker._read(output)
+    assert worker._pid == 4711
+    assert worker._ready.is_set()

@@ -95,7 +95,8 @@ class Worker:
             env=os.environ | {"PYTHONPATH": str(Path(stonechat.__file__).parent.parent)}, limit=2**24,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
+        assert self._process.stdout is not None
+        self._reading = asyncio.create_task(self._read(self._process.stdout))
         ready = asyncio.create_task(self._ready.wait())
         await asyncio.wait({ready, self._reading}, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
@@ -132,11 +133,16 @@ class Worker:
         finally:
             del self._answers[number]
 
-    async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            told = json.loads(line)
+    async def _read(self, output: asyncio.StreamReader) -> None:
+        while line := await output.readline():
+            if not line.strip():
+                continue
+            try:
+                told = json.loads(line)
+            except json.JSONDecodeError:
+                if self._ready.is_set():
+                    raise
+                continue  # cut short by the kill
             if "ready" in told:
                 self._pid = told["ready"]
                 self._ready.set()

@@ -2,7 +2,8 @@
 
 A line of JSON on standard input (`{"number", "tenant", "query"}`) is answered by one on standard output: `{"number",
 "found": [[document, text], …]}`. The work is done in a child that says its process id first; when it is killed, the next is
-forked, which costs no time for imports. All ends with the standard input.
+forked, which costs no time for imports. All ends with the standard input. A kill may cut a line short, so a message has its
+own beginning of a line: see `line_of`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from stonechat.knowledge.search import search
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 
 
+def line_of(message: dict[str, object]) -> str:
+    """Begins with the end of what a killed process left of its last line."""
+    return f"\n{json.dumps(message)}\n"
+
+
 async def main(url: str, folder: Path) -> None:
     database = Database(url, pool_size=10)
     knowledge = Knowledge(database, TenantIndex(EdgeIndex(folder / "index"), database), FolderStore(folder / "files"))
@@ -40,12 +46,12 @@ async def main(url: str, folder: Path) -> None:
     working = asyncio.create_task(runner.run())
     asked = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
-    print(json.dumps({"ready": os.getpid()}), flush=True)
+    print(line_of({"ready": os.getpid()}), end="", flush=True)
     while line := await asked.readline():
         question = json.loads(line)
         found = await search(knowledge, UUID(question["tenant"]), question["query"], limit=100)
         passages = [[passage.document_id, passage.text[:400]] for passage in found]
-        print(json.dumps({"number": question["number"], "found": passages}), flush=True)
+        print(line_of({"number": question["number"], "found": passages}), end="", flush=True)
     await runner.stop()
     await working
     await knowledge.close()
