@@ -80,7 +80,15 @@ async def test_an_admin_sets_and_removes_the_budget(world: ConsoleWorld, tenant_
 
 @pytest.mark.parametrize(
     ("field", "wrong"),
-    [("max_tokens", "many"), ("max_tokens", "0"), ("max_tokens", "1.5"), ("max_dollars", "-1"), ("max_dollars", "NaN")],
+    [
+        ("max_tokens", "many"),
+        ("max_tokens", "0"),
+        ("max_tokens", "1.5"),
+        ("max_dollars", "-1"),
+        ("max_dollars", "NaN"),
+        ("max_dollars", "7,50"),  # which was read as 750
+        ("max_dollars", "9e999999"),
+    ],
 )
 async def test_what_is_wrong_is_said_at_the_field(world: ConsoleWorld, tenant_id: UUID, field: str, wrong: str) -> None:
     admin = await someone(world, tenant_id, "admin")
@@ -104,7 +112,8 @@ async def test_an_own_price_is_set_and_taken_back(world: ConsoleWorld, tenant_id
     price = {"name": "openai/house-model", "input_price": "0.5", "output_price": "$2"}
     await admin.htmx("POST", f"{PATH}/prices", price)
     assert "your own: $0.5 in, $2 out" in (await admin.page(PATH)).text
-    await admin.htmx("POST", f"{PATH}/prices", price | {"input_price": "cheap"}, status=422)
+    for wrong in ("cheap", "0,40"):
+        await admin.htmx("POST", f"{PATH}/prices", price | {"input_price": wrong}, status=422)
     await admin.htmx("POST", f"{PATH}/prices", {"name": "openai/house-model"})
     assert "your own: " not in (await admin.page(PATH)).text
 
