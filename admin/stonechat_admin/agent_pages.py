@@ -10,9 +10,10 @@ from starlette.datastructures import FormData
 
 from stonechat.assistant import agents
 from stonechat.assistant.agents import AgentVersionView, AgentView
-from stonechat.assistant.config import merge_patch, parse_config
+from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
 from stonechat.errors import EditConflict, InvalidInput
 from stonechat.providers.service import list_providers
+from stonechat_admin import agent_rules
 from stonechat_admin.agent_changes import Change, config_changes
 from stonechat_admin.agent_form import (
     ACCENTS,
@@ -81,8 +82,7 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
         "live": shown.live,
         "changes": shown.changes,
         "tab": tab,
-        "form": form
-        or Filled(SETTINGS[tab].values_of(shown.agent.draft) if tab in SETTINGS else values_of(shown.agent.draft)),
+        "form": form or Filled(_saved_values(shown.agent.draft, tab)),
         "revision": shown.agent.draft_revision,
         "clash": (),
         "prompt_rows": range(MAX_PROMPTS),
@@ -99,9 +99,18 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
         )
     if tab == "model":
         drawn |= {"efforts": EFFORTS, "titles": TITLES}
+    if tab == "rules":
+        drawn |= {"injection": agent_rules.INJECTION, "links": agent_rules.LINKS}
+        drawn |= {"images": agent_rules.IMAGES, "redact": agent_rules.REDACT}
     if tab == "look":
         drawn |= {"accents": ACCENTS, "schemes": SCHEMES, "radii": RADII, "densities": DENSITIES, "sides": SIDES}
     return drawn | more
+
+
+def _saved_values(draft: AgentConfig, tab: Tab) -> dict[str, Any]:
+    if (setting := SETTINGS.get(tab)) is not None:
+        return setting.values_of(draft)
+    return agent_rules.values_of(draft.guardrails) if tab == "rules" else values_of(draft)
 
 
 async def save(console: Console, agent_id: str, sent: FormData, tab: Tab) -> Response:
@@ -110,6 +119,9 @@ async def save(console: Console, agent_id: str, sent: FormData, tab: Tab) -> Res
     if (setting := SETTINGS.get(tab)) is not None:
         typed = setting.typed_values(sent, agent.draft)
         patch, complain = setting.patch_of(typed, agent.draft), setting.complaints
+    elif tab == "rules":
+        typed, complain = agent_rules.typed_values(sent), agent_rules.complaints
+        patch = agent_rules.patch_of(typed)
     else:
         typed, complain = typed_values(sent, agent.draft), complaints
         full = patch_of(typed)

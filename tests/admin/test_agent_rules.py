@@ -144,8 +144,14 @@ async def test_two_editors_do_not_undo_each_other(world: ConsoleWorld) -> None:
     editor = await world.signed_in("editor")
     path = f"/console/agents/{agent.id}/rules"
     await editor.htmx("POST", path, TYPED | {"revision": "1"})
-    await editor.htmx("POST", path, TYPED | {"revision": "1", "message": "Mine."}, status=409)
+    late = await editor.htmx("POST", path, TYPED | {"revision": "1", "message": "Mine."}, status=422)
     assert (await draft(world, agent))["guardrails"]["message"] == "Not here."
+    alert = late.one("[role=alert]").text(separator=" ")
+    assert "Said instead of an answer" in alert
+    assert "Not here." in alert
+    assert late.one("#message").text(strip=True) == "Mine."
+    await editor.htmx("POST", path, fields(late))
+    assert (await draft(world, agent))["guardrails"] == SAVED | {"message": "Mine."}
 
 
 async def test_what_publishing_would_change_names_the_rules(world: ConsoleWorld) -> None:
