@@ -195,6 +195,20 @@ def test_a_part_that_lies_about_its_size_is_cut_off() -> None:
         office.read_part(opened, "bomb", limit=1000)
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "part"),
+    [
+        (MediaType.DOCX, made.docx_file(), "word/document.xml"),
+        (MediaType.PPTX, made.pptx_file(), "ppt/presentation.xml"),
+        (MediaType.XLSX, made.xlsx_file(), "xl/workbook.xml"),
+        (MediaType.ODT, made.odt_file(), "content.xml"),
+    ],
+)
+def test_a_file_packed_in_an_unknown_way_asks_to_be_saved_again(kind: MediaType, data: bytes, part: str) -> None:
+    with pytest.raises(DocumentUnreadable, match="packed in a way that cannot be read"):
+        extractor_for(kind)(made.packed_otherwise(data, part))
+
+
 def test_an_encrypted_office_file_asks_for_one_without_password() -> None:
     locked = bytearray(made.zipped({"word/document.xml": "x"}))
     locked[locked.rfind(b"PK\x01\x02") + 8] |= 1
@@ -246,6 +260,16 @@ async def test_an_archive_without_documents_fails_with_the_reasons(knowledge: Kn
     assert archive.error is not None
     assert "x.bin" in archive.error
     assert "inner.zip" in archive.error
+
+
+async def test_what_cannot_be_unpacked_of_an_archive_fails_alone(knowledge: Knowledge, tenant_id: UUID) -> None:
+    data = made.zipped({"good.txt": "The kettle holds a litre.", "torn.txt": "words " * 99, "odd.txt": "words " * 99})
+    data = made.packed_otherwise(made.damaged(data, "torn.txt"), "odd.txt")
+    archive = await upload(knowledge, tenant_id, data, filename="help.zip")
+    assert archive.status == "ready"
+    assert archive.error is not None
+    assert "1 files were taken out, 2 could not be: “torn.txt”: This file is damaged" in archive.error
+    assert "“odd.txt”: This file is packed in a way that cannot be read" in archive.error
 
 
 async def test_a_poisoned_office_file_fails_alone(knowledge: Knowledge, tenant_id: UUID) -> None:

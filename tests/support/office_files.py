@@ -200,6 +200,24 @@ def zipped(parts: Mapping[str, str | bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def packed_otherwise(data: bytes, name: str) -> bytes:
+    """The ZIP with a part that claims to be packed with Deflate64, which nobody here unpacks."""
+    return _with(data, name, local=(8, 9), listed=(10, 9))
+
+
+def damaged(data: bytes, name: str) -> bytes:
+    """The ZIP with a part whose first byte begins nothing that could be unpacked."""
+    return _with(data, name, local=(30 + len(name), 0xFF))
+
+
+def _with(data: bytes, name: str, *, local: tuple[int, int], listed: tuple[int, int] | None = None) -> bytes:
+    changed = bytearray(data)
+    changed[data.index(name.encode()) - 30 + local[0]] = local[1]
+    if listed is not None:
+        changed[data.rindex(name.encode()) - 46 + listed[0]] = listed[1]
+    return bytes(changed)
+
+
 def _saved(save: Callable[[io.BytesIO], object]) -> bytes:
     buffer = io.BytesIO()
     save(buffer)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from stonechat.errors import DocumentEncrypted, DocumentTooDemanding, DocumentUnreadable
 
@@ -13,6 +18,10 @@ MAX_PARTS = 20_000
 MAX_DIRECTORY = 4 * 1024 * 1024
 """Bytes of the list of parts, which is read whole."""
 _ENCRYPTED = 0x1
+_DAMAGED = (zipfile.BadZipFile, ValueError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError)
+"""What `zipfile` raises for bytes that are no ZIP, or lets through from what unpacks a part."""
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
+_PACKED = "This file is packed in a way that cannot be read. Save it again, as an ordinary ZIP if you can choose."
 
 
 def open_zip(data: bytes) -> zipfile.ZipFile:
@@ -22,10 +31,8 @@ def open_zip(data: bytes) -> zipfile.ZipFile:
         raise DocumentUnreadable("This file is damaged and cannot be opened.")
     if int.from_bytes(data[end + 12 : end + 16], "little") > MAX_DIRECTORY:
         raise DocumentTooDemanding("This file holds more parts than we allow. Split it into several.")
-    try:
+    with _told_to_people():
         opened = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise DocumentUnreadable("This file is damaged and cannot be opened.") from None
     parts = opened.infolist()
     if len(parts) > MAX_PARTS or sum(part.file_size for part in parts) > MAX_UNPACKED:
         raise DocumentTooDemanding("This file unpacks to more than we allow. Split it into several.")
@@ -34,15 +41,30 @@ def open_zip(data: bytes) -> zipfile.ZipFile:
     return opened
 
 
+def check_zip(data: bytes) -> None:
+    """`open_zip`, for a library that opens the file itself; and whether it could unpack every part."""
+    with open_zip(data) as opened:
+        if any(part.compress_type not in _METHODS for part in opened.infolist()):
+            raise DocumentUnreadable(_PACKED)
+
+
 def read_part(opened: zipfile.ZipFile, name: str, *, limit: int = MAX_UNPACKED) -> bytes | None:
     """A part's bytes, None if there is no such part. Never more than `limit`, whatever the file claims."""
     try:
-        with opened.open(name) as part:
+        with _told_to_people(), opened.open(name) as part:
             data = part.read(limit + 1)
     except KeyError:
         return None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError):
-        raise DocumentUnreadable("This file is damaged and cannot be opened.") from None
     if len(data) > limit:
         raise DocumentTooDemanding("This file unpacks to more than we allow. Split it into several.")
     return data
+
+
+@contextmanager
+def _told_to_people() -> Iterator[None]:
+    try:
+        yield
+    except NotImplementedError:  # how zipfile says that it does not know the method of compression
+        raise DocumentUnreadable(_PACKED) from None
+    except _DAMAGED:
+        raise DocumentUnreadable("This file is damaged and cannot be opened.") from None

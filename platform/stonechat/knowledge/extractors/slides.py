@@ -11,14 +11,14 @@ from pptx.shapes.group import GroupShape
 
 from stonechat.knowledge.chunk import Extracted
 from stonechat.knowledge.extractors.builder import TextBuilder
-from stonechat.knowledge.extractors.office import open_zip
+from stonechat.knowledge.extractors.office import check_zip
 
 _MAX_DEPTH = 8
 
 
 def extract_pptx(data: bytes) -> Extracted:
     """A presentation; page numbers are slide numbers."""
-    open_zip(data).close()
+    check_zip(data)
     presentation = Presentation(io.BytesIO(data))
     out = TextBuilder()
     out.title = (presentation.core_properties.title or "").strip() or None

@@ -13,7 +13,7 @@ import openpyxl
 from stonechat.errors import DocumentTooDemanding
 from stonechat.knowledge.chunk import Extracted
 from stonechat.knowledge.extractors.builder import MAX_CHARACTERS, TextBuilder, decoded
-from stonechat.knowledge.extractors.office import open_zip
+from stonechat.knowledge.extractors.office import check_zip
 
 MAX_ROWS = 200_000
 MAX_COLUMNS = 200
@@ -23,7 +23,7 @@ _LABELLED = 3
 
 def extract_xlsx(data: bytes) -> Extracted:
     """A workbook: the values that were last calculated, sheet by sheet. Hidden sheets are left out."""
-    open_zip(data).close()
+    check_zip(data)
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     out = TextBuilder()
     out.title = (book.properties.title or "").strip() or None

@@ -13,7 +13,7 @@ from docx.text.paragraph import Paragraph
 
 from stonechat.knowledge.chunk import Extracted
 from stonechat.knowledge.extractors.builder import TextBuilder
-from stonechat.knowledge.extractors.office import open_zip
+from stonechat.knowledge.extractors.office import check_zip
 
 _HEADING = re.compile(r"^(?:heading|überschrift|titre|título|titolo|kop|标题|見出し)\s*([1-9])$", re.IGNORECASE)
 _MAX_NESTING = 4
@@ -21,7 +21,7 @@ _MAX_NESTING = 4
 
 def extract_docx(data: bytes) -> Extracted:
     """A Word document. Its title is the one in its properties, else its title paragraph, else its first heading."""
-    open_zip(data).close()
+    check_zip(data)
     document = docx.Document(io.BytesIO(data))
     out = TextBuilder()
     out.title = (document.core_properties.title or "").strip() or None
