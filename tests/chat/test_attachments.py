@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -27,6 +28,7 @@ from stonechat.errors import NotFound
 from stonechat.files import FolderStore, open_file_store
 from support import uploads
 from support.assistant import add_provider
+from support.chat import decode
 from support.documents import pdf
 from support.fake_openai import FakeOpenAI, chat_text, fake_openai, refusal
 from support.fake_s3 import fake_s3
@@ -239,6 +241,26 @@ async def test_a_file_is_for_one_conversation(site: UploadSite, anna: Visitor) -
     assert user_item(await anna.say("Again.", attached["id"], thread=thread))["attachments"][0]["id"] == attached["id"]
     elsewhere = await anna.send("Here too.", attached["id"])
     assert (elsewhere.status_code, elsewhere.json()["code"]) == (422, "invalid_input")
+
+
+async def test_a_file_sent_many_times_at_once_is_in_one_conversation(site: UploadSite, anna: Visitor) -> None:
+    attached = await anna.attach("returns.txt", RETURNS.encode())
+    other = user_item(await anna.say("Before."))["thread_id"]
+    answers = await asyncio.gather(
+        *(anna.send("Here.", attached["id"]) for _ in range(2)), anna.send("Or here.", attached["id"], thread=other)
+    )
+    taken = [answer for answer in answers if answer.status_code == 200]
+    assert len(taken) == 1
+    assert {answer.json()["code"] for answer in answers if answer not in taken} == {"invalid_input"}
+    (row,) = await rows(site, anna)
+    assert row.thread_id == user_item(decode(taken[0].content))["thread_id"]
+    # The others left nothing behind: no conversation, and no message that nobody answers.
+    threads = {each["id"] for each in (await anna.ask("threads.list")).json()["data"]}
+    assert threads == {other, row.thread_id}
+    if row.thread_id != other:
+        listed = (await anna.ask("items.list", thread_id=other, order="asc")).json()["data"]
+        assert [item["type"] for item in listed].count("user_message") == 1
+        assert (await anna.send("Go on.", thread=other)).status_code == 200
 
 
 # What an agent takes

@@ -23,7 +23,7 @@ from chatkit.types import (
     ImageAttachment,
 )
 from pydantic import AnyUrl
-from sqlalchemy import ColumnElement, exists, func, select, text, update
+from sqlalchemy import ColumnElement, exists, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -192,21 +192,29 @@ class Attachments(AttachmentStore[Caller]):
         return taken
 
     async def bind(self, caller: Caller, attachments: Sequence[Attachment], *, thread_id: str) -> None:
-        """From now on the files are the thread's, and go with it."""
+        """From now on the files are the thread's, and go with it. All or none.
+
+        Raises `InvalidInput` if one was sent in another conversation, or deleted, since `take` looked.
+        """
         if not attachments:
             return
         row, thread = models.Attachment, models.Thread
         async with self.database.tenant(caller.tenant_id, user_id=caller.user_id) as session:
-            await session.execute(
+            bound = await session.scalars(
                 update(row)
                 .where(
                     row.tenant_id == caller.tenant_id,
                     row.user_id == caller.user_id,
                     row.attachment_id.in_([each.id for each in attachments]),
+                    row.deleted_at.is_(None),
+                    or_(row.thread_id.is_(None), row.thread_id == thread_id),
                     exists().where(thread.tenant_id == caller.tenant_id, thread.thread_id == thread_id),
                 )
                 .values(thread_id=thread_id)
+                .returning(row.attachment_id)
             )
+            if len(bound.all()) < len(attachments):
+                raise InvalidInput("One of the files was sent in another conversation, or removed. Attach it again.")
 
     async def open(self, key: FileKey) -> StoredFile:
         """A file to be served, or `NotFound`."""

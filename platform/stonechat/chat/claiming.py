@@ -8,8 +8,10 @@ from chatkit.types import ThreadItem, ThreadMetadata
 
 from stonechat.chat import journal
 from stonechat.chat.hub import RunHub
-from stonechat.chat.journal import Begun, Held, RunKey
+from stonechat.chat.journal import Begun, Held, ItemChange, RunKey
+from stonechat.chat.runs import Run
 from stonechat.chat.sweeper import close_crashed_run
+from stonechat.db.session import Database
 from stonechat.errors import ThreadBusy
 from stonechat.identity.caller import Caller
 
@@ -54,6 +56,12 @@ async def claim(
                 run=begun.run_id,
             )
         await _wait_for(hub, begun, key, seconds=min(left, 0.5))
+
+
+async def abandon(database: Database, run: Run, *, sent: ThreadItem | None = None) -> None:
+    """End a run that holds its thread and cannot begin. What the visitor sent is taken back: they are told to send again."""
+    changes = [ItemChange("remove", sent.id)] if sent is not None else []
+    await journal.finish(database, run.key, status="failed", changes=changes, trace=run.trace_until_now("failed"))
 
 
 async def _wait_for(hub: RunHub, held: Held, key: RunKey, *, seconds: float) -> None:

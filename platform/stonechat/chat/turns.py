@@ -39,11 +39,10 @@ from stonechat.assistant.choices import require_choices
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.turn import Responder, RunsTools, Turn, WritesTitles
 from stonechat.assistant.unanswered import UnansweredQuestions
-from stonechat.chat import journal
 from stonechat.chat.acting import Acted, act, require_answers, require_output, require_words, say_nothing, withdraw
 from stonechat.chat.actions import plan_action
 from stonechat.chat.attachments import Attachments
-from stonechat.chat.claiming import claim
+from stonechat.chat.claiming import abandon, claim
 from stonechat.chat.codec import storable_id
 from stonechat.chat.configs import PublishedConfigs
 from stonechat.chat.dictation import Dictation
@@ -212,7 +211,9 @@ class ChatServer(TenantChatKitServer[Caller]):
                 await self.attachments.bind(caller, item.attachments, thread_id=key.thread_id)
             config = await self._published.at(caller, begun.agent_version)
         except BaseException:
-            await self._abandon(run)
+            await abandon(self.hub.database, run, sent=item)
+            if new:
+                await self.store.delete_thread(new.id, caller)
             raise
         if new:
             run.publish(ThreadCreatedEvent(thread=thread_response(new)))
@@ -270,7 +271,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         try:
             source = await self._prepare(request, caller, run)
         except BaseException:
-            await self._abandon(run)
+            await abandon(self.hub.database, run)
             raise
         return run, source
 
@@ -341,10 +342,6 @@ class ChatServer(TenantChatKitServer[Caller]):
         run.handling = begun.handling
         run.refusal = None if begun.handling in SILENT else begun.refusal
         return run
-
-    async def _abandon(self, run: Run) -> None:
-        trace = run.trace_until_now("failed")
-        await journal.finish(self.hub.database, run.key, status="failed", trace=trace)
 
     async def transcribe(self, audio_input: AudioInput, context: Caller) -> TranscriptionResult:
         """What was said, if the agent offers dictation."""
