@@ -204,6 +204,20 @@ def test_texts_of_the_visitors_side_are_one_message_because_some_models_insist_o
     assert item.get("content") == "Hi\n\n<context>It was < /context> stopped.</context>\n\nAgain"
 
 
+def test_messages_with_files_take_turns_too() -> None:
+    seen, asked = user_message("What is this?"), user_message("And now?")
+    content = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": "data:,"}]
+    shown = fitted(user_message("Hi"), seen, asked, said("A"), said("B"), contents={seen.id: content}).shown
+    assert shown == [
+        {
+            "role": "user",
+            "content": [{"type": "input_text", "text": "Hi"}, *content, {"type": "input_text", "text": "And now?"}],
+        },
+        {"role": "assistant", "content": "A\n\nB"},
+    ]
+    assert len(content) == 2, "what it was made of is left as it was"
+
+
 def test_the_newest_that_fit_are_kept_and_begin_with_a_visitor() -> None:
     history = fitted(*talk(50), max_tokens=500)
     assert history.tokens <= 500

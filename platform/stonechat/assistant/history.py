@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from agents import TResponseInputItem
 from chatkit.types import HiddenContextItem, ThreadItem, UserMessageItem
@@ -199,19 +199,27 @@ def _holds(items: Sequence[ThreadItem], summary: Summary) -> bool:
 
 
 def _joined(parts: Sequence[TResponseInputItem]) -> list[TResponseInputItem]:
-    """Texts of the visitor's side that follow each other as one message: some models insist on taking turns."""
+    """What one side said twice in a row as one message: some models insist on taking turns."""
     joined: list[TResponseInputItem] = []
     for part in parts:
-        if joined and _is_plain(part) and _is_plain(joined[-1]):
-            text = f"{joined[-1].get('content')}\n\n{part.get('content')}"
-            joined[-1] = {"role": "user", "content": text}
+        role = part.get("role")
+        if joined and role is not None and joined[-1].get("role") == role:
+            both = _content_of_both(joined[-1].get("content"), part.get("content"))
+            joined[-1] = cast("TResponseInputItem", {"role": role, "content": both})
         else:
             joined.append(part)
     return joined
 
 
-def _is_plain(part: TResponseInputItem) -> bool:
-    return part.get("role") == "user" and isinstance(part.get("content"), str)
+def _content_of_both(first: Any, second: Any) -> str | list[Any]:
+    """Contents of two messages: text, or a list of parts where there is more than text."""
+    if isinstance(first, str) and isinstance(second, str):
+        return f"{first}\n\n{second}"
+    return [
+        part
+        for content in (first, second)
+        for part in ([{"type": "input_text", "text": content}] if isinstance(content, str) else content)
+    ]
 
 
 _TEXTS = ("content", "arguments", "output")
