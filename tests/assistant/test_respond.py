@@ -15,6 +15,7 @@ from chatkit.types import (
     AssistantMessageItem,
     FileSource,
     ProgressUpdateEvent,
+    SDKHiddenContextItem,
     ThreadItem,
     ThreadMetadata,
     URLSource,
@@ -142,6 +143,14 @@ async def test_extractive_asks_anew_for_each_question(assistant: Assistant, know
     second = await ask(assistant, history, model="extractive")
     assert "Shipping takes three days." in second.text
     assert [query for _, query, _ in knowledge.searches] == ["refunds", "shipping"]
+
+
+async def test_extractive_does_not_look_up_a_question_that_was_left_unanswered(
+    assistant: Assistant, knowledge: FakeKnowledge
+) -> None:
+    stopped = SDKHiddenContextItem(id="s", thread_id="thr_1", created_at=clock.now(), content="It was stopped.")
+    await ask(assistant, [user_message("refunds"), stopped, user_message("shipping")], model="extractive")
+    assert [query for _, query, _ in knowledge.searches] == ["shipping"]
 
 
 async def test_extractive_without_documents_or_question_says_so(assistant: Assistant) -> None:

@@ -36,7 +36,7 @@ from stonechat.assistant.choices import chosen_tool
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.failures import as_failure
 from stonechat.assistant.guardrails.guard import TurnGuard
-from stonechat.assistant.history import fit_history
+from stonechat.assistant.history import fit_history, last_question
 from stonechat.assistant.history_budget import history_tokens
 from stonechat.assistant.models_of_turn import ModelsOfTurn, model_of
 from stonechat.assistant.reasoning import ThoughtWriter
@@ -201,9 +201,13 @@ class Assistant:
         model = model_of(turn)
         if self._attached is not None:
             contents = await attached_contents(turn, self._attached, model=model, passages=context.passages)
+        max_tokens = history_tokens(turn.config, model)
+        if "/" not in model:
+            # Built-in models answer the last question, and would look up all that is joined with it.
+            asked = turn.history[last_question(turn.history) :]
+            return fit_history(asked, max_tokens=max_tokens, contents=contents).shown
         if self._memory is not None:
             return (await self._memory.recall(turn, model=model, recalled=recalled, contents=contents)).shown
-        max_tokens = history_tokens(turn.config, model)
         return fit_history(turn.history, max_tokens=max_tokens, recalled=recalled, contents=contents).shown
 
     async def _recall(self, context: TurnContext) -> dict[str, str]:

@@ -92,7 +92,7 @@ def fit_history(
     """
     items = items[-MAX_ITEMS:]
     units = [_unit(item, recalled or {}, contents or {}) for item in items]
-    last = _last_question(items)
+    last = last_question(items)
     now, before = units[last:], units[:last]
     budget = max_tokens
     cut = _cut_to_fit(now, budget)
@@ -133,7 +133,7 @@ def _unit(item: ThreadItem, recalled: Mapping[str, str], contents: Mapping[str, 
     return _Unit(item, parts, sum(map(_tokens, parts)))
 
 
-def _last_question(items: Sequence[ThreadItem]) -> int:
+def last_question(items: Sequence[ThreadItem]) -> int:
     """Where what must be shown begins: the newest message of the visitor, or else the newest item."""
     for index in range(len(items) - 1, -1, -1):
         if isinstance(items[index], UserMessageItem):
