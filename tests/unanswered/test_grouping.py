@@ -16,6 +16,9 @@ from stonechat.knowledge.grouping import ALIKE, likeness, most_alike, stems
         ("How much is shipping to Norway?", "What is the postage to Norway?"),
         ("Kann ich die Lampe zurückgeben?", "Wie kann ich die Lampen zurückgeben?"),
         ("你们可以送货到挪威吗", "你们可以送货到挪威吗?"),
+        ("これはなんですか", "これはなんですか?"),
+        ("노르웨이로 배송하나요", "노르웨이로 배송 하나요?"),
+        ("คุณส่งของไปนอร์เวย์ไหม", "ส่งของไปนอร์เวย์ได้ไหมครับ"),
         ("Quels sont les horaires du musée ?", "les horaires du musée"),
     ],
 )
@@ -30,13 +33,14 @@ def test_the_same_question_in_other_words_is_alike(one: str, other: str) -> None
         ("Can I return a lamp?", "Can I repair a lamp myself?"),
         ("What is your phone number?", "Where is your shop?"),
         ("你们可以送货到挪威吗", "保修期是多久"),
+        ("คุณส่งของไปนอร์เวย์ไหม", "ประกันนานเท่าไหร่"),
     ],
 )
 def test_another_question_is_not(one: str, other: str) -> None:
     assert likeness(stems(one), stems(other)) < ALIKE
 
 
-@pytest.mark.parametrize("said", ["Hello!", "thanks", "Danke", "你好", "…", "ok", ""])
+@pytest.mark.parametrize("said", ["Hello!", "thanks", "Danke", "你好", "안녕하세요", "…", "ok", ""])
 def test_greetings_ask_nothing(said: str) -> None:
     assert stems(said) == []
 

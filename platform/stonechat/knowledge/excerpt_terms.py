@@ -10,9 +10,10 @@ from math import log
 
 from stonechat.knowledge.excerpt_units import Unit, stems_of
 from stonechat.knowledge.index_vectors import term_of
-from stonechat.knowledge.lexicon import LIGHT, reworded, words_of
+from stonechat.knowledge.lexicon import LIGHT, reworded
 from stonechat.knowledge.related import related
 from stonechat.knowledge.search import Passage
+from stonechat.knowledge.words import words_of
 
 MAX_TERMS = 24
 _LIGHT_WEIGHT, _NAME_WEIGHT = 0.12, 1.4

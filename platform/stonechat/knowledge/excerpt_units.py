@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from stonechat.knowledge.index_vectors import term_of
-from stonechat.knowledge.lexicon import words_of
 from stonechat.knowledge.search import Passage
+from stonechat.knowledge.words import words_of
 
 _SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'”’)\]]*(?=\s+[\"'“‘(\[]?[A-Z0-9À-Ý])|[。！？]|$)", re.DOTALL)
 _ABBREVIATION = re.compile(

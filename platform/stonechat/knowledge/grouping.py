@@ -1,27 +1,26 @@
 """Questions that ask the same: likeness by what is left of their words, the same on every machine.
 
 Words are folded and cut to their stems, stop words go, and words of one group of the lexicon (“postage”, “shipping”) are
-one. Chinese, Japanese, Korean and Thai, which put no spaces between words, are taken in pairs of characters.
+one. Languages that put no spaces between words are cut as the index cuts them.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from stonechat.knowledge.index_vectors import term_of
+from stonechat.knowledge.index_vectors import UNSPACED, in_pairs, query_vector, term_of
 from stonechat.knowledge.language import language_of_script, small_word_shares
-from stonechat.knowledge.lexicon import GROUPS, LIGHT, words_of
+from stonechat.knowledge.lexicon import GROUPS, LIGHT
+from stonechat.knowledge.words import words_of
 
 ALIKE = 0.5
 """The likeness from which on two questions are one."""
 MAX_STEMS = 32
 MAX_QUESTION = 1000
 _LIGHT_WEIGHT = 0.2
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 _GREETING_WORDS = (
     "hello hi hey hallo moin servus bonjour salut hola ciao olá ola hej hei привет здравствуйте 你好 您好 こんにちは "
     "안녕하세요 مرحبا thanks thank danke merci gracias grazie obrigado obrigada tack спасибо 谢谢 ありがとう bye tschüss ok okay"
@@ -33,12 +32,14 @@ _GREETINGS = frozenset(_GREETING_WORDS.split())
 def stems(question: str) -> list[int]:
     """What is compared of a question, as numbers; light words negative. Empty for greetings and the like."""
     text = unicodedata.normalize("NFKC", question[:MAX_QUESTION]).casefold()
-    found: dict[int, None] = {}
-    for run in _UNSPACED.findall(text):
-        if run not in _GREETINGS:
-            found.update(dict.fromkeys(_number(run[at : at + 2]) for at in range(max(1, len(run) - 1))))
     language = _language(text)
-    for word in words_of(_UNSPACED.sub(" ", text)):
+    if language == "th":
+        return query_vector(text, [language])[0][:MAX_STEMS]
+    found: dict[int, None] = {}
+    for run in UNSPACED.findall(text):
+        if run not in _GREETINGS:
+            found.update(dict.fromkeys(map(_number, in_pairs(run).split())))
+    for word in words_of(UNSPACED.sub(" ", text)):
         stem = None if word in _GREETINGS else term_of(word, language)
         if stem is not None:
             stem = _canonical().get(stem, stem) if language == "en" else stem

@@ -6,9 +6,6 @@ Plain lists, because they must be readable to be right. Other languages fall bac
 from __future__ import annotations
 
 import re
-from itertools import pairwise
-
-from stonechat.knowledge.index_vectors import UNSPACED
 
 _LIGHT = """
 about able actually add allow allowed already also always another any anyone anything anyway around ask available back
@@ -380,24 +377,6 @@ ASKS: tuple[tuple[re.Pattern[str], re.Pattern[str], float], ...] = (
 """What a question looks like, what its answer must look like then, and how much weight a lack of it has."""
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text, apostrophes dropped with what follows them, other marks separating.
-
-    Of Chinese, Japanese and Korean, which do not tell words apart, pairs of characters that say something.
-    """
-    return _WORD.findall(UNSPACED.sub(_telling_pairs, text.replace("’", "'")))
-
-
-def _telling_pairs(run: re.Match[str]) -> str:
-    pairs = list(map("".join, pairwise(run.group()))) or [run.group()]
-    return f" {' '.join(pair for pair in pairs if not _GRAMMAR.search(pair))} "
-
-
-_GRAMMAR = re.compile(
-    "[\u3040-\u309f的了吗呢吧么是我你您他她它们这那就都也还可以能要请问哪什怎多少几如何被把给对于与和及或其]"
-)
-"""Characters of grammar and of questions, in Japanese and Chinese."""
-_WORD = re.compile(r"[^\W_]+(?:'[^\W\d_]+)?", re.UNICODE)
 LIGHT = frozenset(_LIGHT.split())
 GROUPS: tuple[tuple[str, ...], ...] = tuple(tuple(line.split()) for line in _SAME.strip().split("\n"))
 

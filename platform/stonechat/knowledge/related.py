@@ -7,7 +7,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, query_vector, term_of
-from stonechat.knowledge.lexicon import GROUPS, LIGHT, words_of
+from stonechat.knowledge.lexicon import GROUPS, LIGHT
+from stonechat.knowledge.words import words_of
 
 _THESAURUS = Path(__file__).with_name("related.txt")
 _ASKED_SAME, _ASKED_NEAR = 0.35, 0.2
