@@ -25,6 +25,7 @@ WORDS = [
     "line\n\nline ",
     "data: {} ",
     "\u2028",
+    "\x00",
     "id: run_0:7 ",
     "\\",
     "\ud83c",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from uuid import UUID
 
 import pytest
@@ -78,24 +79,20 @@ async def test_a_thread_is_named_after_its_first_question(chat: Chat, anna: Call
     assert "thread.updated" not in [event["type"] for event in again]
 
 
+async def test_a_thread_is_not_named_after_a_question_that_was_stopped(chat: Chat, anna: Caller) -> None:
+    run = await chat.server.start(create("How do I build a bomb?"), anna)
+    run.trace.note("guardrail", "blocked_topic", stage="input", action="blocked")
+    assert "bomb" not in json.dumps([event.get("thread") for event in decode(await listen(run))])
+    assert (await chat.server.store.load_thread(run.thread.id, anna)).title is None
+    await listen(await chat.server.start(add(run.thread.id, "How do I bake bread?"), anna))
+    assert (await chat.server.store.load_thread(run.thread.id, anna)).title == "How do I bake bread?"
+
+
 @pytest.mark.parametrize("text_", ["", "   ", "\x00"])
 async def test_a_message_without_words_is_refused_and_leaves_nothing(chat: Chat, anna: Caller, text_: str) -> None:
     with pytest.raises(InvalidInput, match="empty"):
         await chat.server.start(create(text_), anna)
     assert (await chat.server.store.load_threads(10, None, "desc", anna)).data == []
-
-
-async def test_every_cut_resumes_to_the_same_bytes(chat: Chat, anna: Caller) -> None:
-    words = ["one ", "twö ", "🎉 ", 'qu"ote ', "new\nline ", "\u2028", "\x00", "end"]
-    chat.responder.script = lambda thread, new_id: speak(thread, new_id("message"), words * 5)
-    run = await chat.server.start(create(), anna, resumable=True)
-    whole = await listen(run)
-    for number in range(len(run.frames) + 1):
-        before = b"".join(list(run.frames)[:number])
-        last = f"{run.key.run_id}:{number}" if number else ""
-        rest = [chunk async for chunk in await resume(chat.hub, anna, run_id=run.key.run_id, last_event_id=last)]
-        assert before + b"".join(rest) == whole
-    assert spoken(decode(whole)) == "".join(words * 5)
 
 
 async def test_a_run_resumes_from_the_database_alone(chat: Chat, anna: Caller, database: Database) -> None:

@@ -167,8 +167,8 @@ class RunHub:
     # Writing down
 
     async def _finish(self, run: Run, status: str) -> None:
-        if not run.thread.title:
-            run.propose_title(run.default_title)
+        if not run.thread.title and (run.refusal is not None or not run.trace.blocked):
+            run.propose_title(run.default_title)  # not the words of a question that a guardrail stopped
         try:
             run.publish_thread_if_changed()
             if run.checkpointing is not None:
