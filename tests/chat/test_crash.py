@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from chatkit.types import AssistantMessageItem
 from sqlalchemy import text
 
+from stonechat import clock
 from stonechat.chat.hub import RunHub
 from stonechat.chat.resume import resume, tail
 from stonechat.chat.runs import Run
@@ -104,3 +106,19 @@ async def test_deleting_a_conversation_stops_its_answer(chat: Chat, anna: Caller
     async for _ in tail(run):
         pass
     assert chat.responder.stopped.is_set()
+
+
+async def test_a_clock_ahead_of_the_databases_does_not_make_a_resumed_stream_ask_without_end(
+    chat: Chat, anna: Caller, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    chat.responder.script = lambda thread, new_id: speak(thread, new_id("message"), ["a"], pause=gate)
+    run = await chat.server.start(create(), anna, resumable=True)
+    ahead = clock.now() + timedelta(hours=1)
+    monkeypatch.setattr(clock, "now", lambda: ahead)  # by which the lease of a living run seems over
+    monkeypatch.setattr("stonechat.chat.resume.RUN_SECONDS", -61.0)  # who listens elsewhere gives up at once
+    async with asyncio.timeout(10):
+        async for _ in await resume(RunHub(database), anna, run_id=run.key.run_id, last_event_id=""):
+            pass
+    assert not run.finished
+    run.stop("cancelled")

@@ -127,8 +127,7 @@ async def _from_database(database: Database, caller: Caller, run_id: str, after:
             yield b"".join(frames)
         if run.status != "running":
             break
-        if run.lease_expires_at < clock.now():
-            await close_crashed_run(database, caller.tenant_id, run_id=run_id)
+        if run.lease_expires_at < clock.now() and await close_crashed_run(database, caller.tenant_id, run_id=run_id):
             continue
         if loop.time() > deadline:
             return
