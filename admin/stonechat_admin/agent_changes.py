@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from stonechat.assistant.config import AgentConfig
-from stonechat_admin.agent_form import DENSITIES, RADII, SCHEMES, SIDES
+from stonechat_admin.agent_form import DENSITIES, ICONS, LANGUAGES, RADII, SCHEMES, SIDES
 from stonechat_admin.agent_rules import RULE_LABELS, RULE_WORDS
 from stonechat_admin.agent_rules import values_of as rule_values
 from stonechat_admin.agent_settings import EFFORTS, TITLES
@@ -146,8 +146,8 @@ _FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("Corners", lambda config: dict(RADII)[config.theme.radius]),
     ("Spacing", lambda config: dict(DENSITIES)[config.theme.density]),
     ("Button’s label", lambda config: config.launcher.label),
-    ("Language of the widget", lambda config: config.locale),
-    ("Button’s icon", lambda config: config.launcher.icon),
+    ("Language of the widget", lambda config: dict(LANGUAGES).get(config.locale, config.locale)),
+    ("Button’s icon", lambda config: dict(ICONS)[config.launcher.icon]),
     ("Button says by itself", lambda config: config.launcher.teaser.text),
     ("Seconds before it speaks", lambda config: str(config.launcher.teaser.delay_seconds)),
     ("Pages without the button", lambda config: ", ".join(config.launcher.hidden_paths)),

@@ -19,6 +19,22 @@ SCHEMES = [("auto", "Follows the visitor’s device"), ("light", "Always light")
 RADII = [("none", "Square"), ("small", "Slightly round"), ("medium", "Round"), ("large", "Very round")]
 DENSITIES = [("compact", "Compact"), ("normal", "Normal"), ("spacious", "Airy")]
 SIDES = [("right", "Bottom right"), ("left", "Bottom left")]
+ICONS = [("chat", "Speech bubble"), ("question", "Question mark"), ("spark", "Spark"), ("heart", "Heart")]
+LANGUAGES = [
+    ("", "English"),
+    ("ar", "العربية"),
+    ("de", "Deutsch"),
+    ("es", "Español"),
+    ("fr", "Français"),
+    ("it", "Italiano"),
+    ("ja", "日本語"),
+    ("nl", "Nederlands"),
+    ("pl", "Polski"),
+    ("pt", "Português"),
+    ("sv", "Svenska"),
+    ("tr", "Türkçe"),
+]
+"""What the widget speaks (`widget/src/locale`), each by its own name."""
 ACCENTS = ("#2563eb", "#0f766e", "#15803d", "#b45309", "#be123c", "#7c3aed", "#1f2937")
 """Colours to start from, each readable in light and in dark."""
 
@@ -34,12 +50,18 @@ _MESSAGES = {
     "max_output_tokens": "Write a whole number from 16 to 32,000, or leave it empty.",
     "accent": "Write the colour as # and six digits, such as #2563eb.",
     "launcher_label": "Give the button a label of up to 40 characters, on one line.",
+    "teaser_text": "This has at most 160 characters, on one line.",
+    "teaser_delay": "Write a whole number of seconds from 0 to 600.",
+    "hidden_paths": "Write one path a line, such as /checkout or /account/*, beginning with a slash. Up to 20.",
     "prompts": "There is room for six questions.",
 }
 _FIELD_OF = {
     "model": "model_name",
     "theme.accent": "accent",
     "launcher.label": "launcher_label",
+    "launcher.icon": "launcher_icon",
+    "launcher.teaser.text": "teaser_text",
+    "launcher.teaser.delay_seconds": "teaser_delay",
     "knowledge.max_passages": "max_passages",
 }
 
@@ -59,6 +81,11 @@ def model_choices(
         if source and source not in [value for value, _ in choices]:
             choices.append((source, f"{source} (not set up here)"))
     return choices
+
+
+def languages(chosen: str) -> list[tuple[str, str]]:
+    """What the widget can speak, as (value, label); `chosen` is always among them."""
+    return LANGUAGES if chosen in dict(LANGUAGES) else [*LANGUAGES, (chosen, chosen)]
 
 
 def values_of(config: AgentConfig) -> dict[str, Any]:
@@ -83,6 +110,11 @@ def values_of(config: AgentConfig) -> dict[str, Any]:
         "density": config.theme.density,
         "launcher_label": config.launcher.label,
         "launcher_position": config.launcher.position,
+        "launcher_icon": config.launcher.icon,
+        "teaser_text": config.launcher.teaser.text,
+        "teaser_delay": config.launcher.teaser.delay_seconds,
+        "hidden_paths": "\n".join(config.launcher.hidden_paths),
+        "locale": config.locale,
     }
     rows = [(prompt.prompt, "" if prompt.label == prompt.prompt else prompt.label) for prompt in config.prompts]
     return values | _prompt_fields(rows)
@@ -118,7 +150,14 @@ def patch_of(values: Mapping[str, Any]) -> dict[str, Any]:
         "temperature": _number(values["temperature"]),
         "max_output_tokens": _number(values["max_output_tokens"]),
         "theme": {key: values[key] for key in ("accent", "scheme", "radius", "density")},
-        "launcher": {"label": values["launcher_label"], "position": values["launcher_position"]},
+        "launcher": {
+            "label": values["launcher_label"],
+            "position": values["launcher_position"],
+            "icon": values["launcher_icon"],
+            "teaser": {"text": values["teaser_text"], "delay_seconds": _number(values["teaser_delay"])},
+            "hidden_paths": [line.strip() for line in values["hidden_paths"].splitlines() if line.strip()],
+        },
+        "locale": values["locale"],
     }
 
 
@@ -133,7 +172,7 @@ def complaints(error: InvalidInput, values: Mapping[str, Any]) -> Filled:
             longest = "a question of up to 500" if part == "text" else "a label of up to 80"
             errors[f"prompt_{part}_{prompt[1]}"] = f"Write {longest} characters."
             continue
-        name = _FIELD_OF.get(field, field.rpartition(".")[2])
+        name = "hidden_paths" if "hidden_paths" in field else _FIELD_OF.get(field, field.rpartition(".")[2])
         if name in values:
             errors[name] = _MESSAGES.get("model" if name == "model_name" else name, "Choose one of these.")
     return Filled(values, errors, "" if errors else str(error))

@@ -11,6 +11,7 @@ from starlette.datastructures import FormData
 from stonechat.assistant import agents
 from stonechat.assistant.agents import AgentVersionView, AgentView
 from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
+from stonechat.embed.look import ICONS as DRAWINGS
 from stonechat.errors import EditConflict, InvalidInput
 from stonechat.providers.service import list_providers
 from stonechat_admin import agent_rules
@@ -18,11 +19,13 @@ from stonechat_admin.agent_changes import Change, config_changes
 from stonechat_admin.agent_form import (
     ACCENTS,
     DENSITIES,
+    ICONS,
     MAX_PROMPTS,
     RADII,
     SCHEMES,
     SIDES,
     complaints,
+    languages,
     model_choices,
     patch_of,
     typed_values,
@@ -47,7 +50,7 @@ OF_BUILD = (
     "feedback",
 )
 SAVED = "Saved. Visitors see it once you publish."
-OF_LOOK = ("theme", "launcher", "greeting", "prompts")
+OF_LOOK = ("theme", "launcher", "greeting", "prompts", "locale")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
         drawn |= {"images": agent_rules.IMAGES, "redact": agent_rules.REDACT}
     if tab == "look":
         drawn |= {"accents": ACCENTS, "schemes": SCHEMES, "radii": RADII, "densities": DENSITIES, "sides": SIDES}
+        drawn |= {"icons": ICONS, "drawings": DRAWINGS, "languages": languages(str(drawn["form"].value("locale")))}
     return drawn | more
 
 

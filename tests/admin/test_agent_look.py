@@ -8,7 +8,10 @@ from typing import Any
 from stonechat.assistant import agents
 from stonechat.assistant.agents import AgentView
 from stonechat.identity.domain_keys import NewDomainKey, create_domain_key
+from stonechat_admin.agent_form import LANGUAGES
 from support.console import Answer, ConsoleWorld
+from support.console_forms import fields_of
+from support.running import ROOT
 
 LOOK = {
     "accent": "#be123c",
@@ -17,6 +20,11 @@ LOOK = {
     "density": "spacious",
     "launcher_label": "Ask Wren",
     "launcher_position": "left",
+    "launcher_icon": "heart",
+    "teaser_text": "Can I help you choose?",
+    "teaser_delay": "0",
+    "hidden_paths": "/checkout\r\n\r\n /account/* \r\n",
+    "locale": "de",
     "greeting": "Good evening",
     "prompts_sent": "1",
     "prompt_text_0": "Opening hours?",
@@ -50,7 +58,14 @@ async def test_the_look_is_saved_and_the_rest_of_the_draft_stays(world: ConsoleW
     assert answer.toast == "Saved. Visitors see it once you publish."
     assert await draft(world, agent) == agent.draft.as_json() | {
         "theme": {"accent": "#be123c", "scheme": "dark", "radius": "none", "density": "spacious"},
-        "launcher": agent.draft.as_json()["launcher"] | {"label": "Ask Wren", "position": "left"},
+        "launcher": {
+            "label": "Ask Wren",
+            "position": "left",
+            "icon": "heart",
+            "teaser": {"text": "Can I help you choose?", "delay_seconds": 0},
+            "hidden_paths": ["/checkout", "/account/*"],
+        },
+        "locale": "de",
         "greeting": "Good evening",
         "prompts": [{"label": "Opening hours?", "prompt": "Opening hours?"}],
     }
@@ -61,7 +76,13 @@ async def test_the_look_is_saved_and_the_rest_of_the_draft_stays(world: ConsoleW
         "none",
         "spacious",
         "left",
+        "heart",
     ]
+    shown = [node.attributes["data-drawing"] for node in page.all("[data-drawing]") if "class" not in node.attributes]
+    assert shown == ["heart", "heart"]
+    saved = await draft(world, agent)
+    assert (await editor.htmx("POST", path(agent), fields_of(page))).toast.startswith("Saved.")
+    assert await draft(world, agent) == saved
 
 
 async def test_a_colour_that_is_none_is_refused_at_its_field(world: ConsoleWorld) -> None:
@@ -72,6 +93,26 @@ async def test_a_colour_that_is_none_is_refused_at_its_field(world: ConsoleWorld
     assert "label of up to 40" in answer.one("#launcher_label-error").text()
     assert answer.one("#accent").attributes["value"] == "red"
     assert await draft(world, agent) == agent.draft.as_json()
+
+
+async def test_the_button_says_what_to_write_instead(world: ConsoleWorld) -> None:
+    agent = await make(world)
+    editor = await world.signed_in("editor")
+    wrong = {"teaser_text": "x" * 161, "teaser_delay": "soon", "hidden_paths": "/cart\ncheckout"}
+    answer = await editor.htmx("POST", path(agent), LOOK | wrong, status=422)
+    for name in wrong:
+        assert answer.one(f"#{name}-error")
+    assert answer.one("#hidden_paths").text().split() == ["/cart", "checkout"]
+    await editor.htmx("POST", path(agent), LOOK | {"locale": "Klingon!"}, status=422)
+    assert await draft(world, agent) == agent.draft.as_json()
+
+
+async def test_a_language_that_the_list_does_not_have_stays(world: ConsoleWorld) -> None:
+    agent = await make(world, locale="de-AT")
+    page = await (await world.signed_in("editor")).page(path(agent))
+    assert page.one("#locale option[selected]").attributes["value"] == "de-AT"
+    spoken = {file.stem for file in (ROOT / "widget/src/locale").glob("*.json")}
+    assert {value or "en" for value, _ in LANGUAGES} == spoken
 
 
 async def test_of_two_designers_the_second_is_told(world: ConsoleWorld) -> None:

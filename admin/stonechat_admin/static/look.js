@@ -27,7 +27,7 @@ function agentOf() {
     greeting: value("greeting"),
     prompts,
     theme: { accent, scheme: value("scheme"), radius: value("radius"), density: value("density") },
-    launcher: { label: value("launcher_label"), position: value("launcher_position") },
+    launcher: { label: value("launcher_label"), position: value("launcher_position"), icon: value("launcher_icon") },
   };
 }
 
@@ -38,6 +38,7 @@ function draw() {
     figure.querySelector("iframe").contentWindow?.postMessage({ type: DRAFT, agent, sample }, location.origin);
     figure.querySelector("[data-disc]").setAttribute("fill", accent);
     figure.querySelector("[data-launcher]").setAttribute("aria-label", `The button: ${agent.launcher.label}`);
+    for (const path of figure.querySelectorAll("[data-drawing]")) path.classList.toggle("hidden", path.dataset.drawing !== agent.launcher.icon);
     const left = agent.launcher.position === "left";
     figure.querySelector("[data-launcher-place]").classList.toggle("justify-start", left);
     figure.querySelector("[data-launcher-place]").classList.toggle("justify-end", !left);

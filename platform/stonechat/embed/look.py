@@ -14,7 +14,7 @@ from typing import Any
 
 from stonechat.embed.assets import Asset
 
-_ICONS = {
+ICONS = {
     "chat": None,  # the loader's own
     "question": "M14 3a11 11 0 1 1 0 22a11 11 0 0 1 0-22M12.6 18.4v2.9h2.9v-2.9zM9.6 11.6h2.7c0-2.4 3.4-2.3 3.4-.2 "
     "0 1.8-3 2.3-3 5.4h2.6c0-1.9 3.1-2.4 3.1-5.6 0-5-8.8-5.1-8.8.4",
@@ -42,7 +42,7 @@ def hidden_expression(patterns: list[str]) -> str:
 
 def _look(agent: dict[str, Any]) -> dict[str, str]:
     launcher = agent["launcher"]
-    icon, teaser = _ICONS[launcher["icon"]], launcher["teaser"]
+    icon, teaser = ICONS[launcher["icon"]], launcher["teaser"]
     look = {"accent": agent["theme"]["accent"], "position": launcher["position"], "label": launcher["label"]}
     if icon is not None:
         look["icon"] = icon
