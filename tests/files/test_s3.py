@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from stonechat import ids
@@ -88,6 +90,37 @@ async def test_a_busy_store_is_asked_again_and_a_refusal_is_not(
             await files.get(tenant_id, "a")
         assert len(fake.server.requests) == before + asked
         before += asked
+
+
+def in_memory(*pieces: bytes, then: asyncio.Event | None = None) -> S3Store:
+    """A store whose answers take no time, but for an event that they wait for at their end."""
+
+    async def content() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+        if then is not None:
+            await then.wait()
+
+    transport = httpx2.MockTransport(lambda _request: httpx2.Response(200, content=content()))
+    return S3Store("s3://shop-files", access=DOCUMENTED, client=httpx2.AsyncClient(transport=transport))
+
+
+async def test_a_slow_reader_gets_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "DEADLINE_SECONDS", 0.02)
+    pieces = [bytes([number]) * s3.CHUNK_BYTES for number in range(3)]
+    read = []
+    async for chunk in await in_memory(*pieces).stream(ids.new_tenant_id(), "a"):
+        await asyncio.sleep(0.05)
+        read.append(chunk)
+    assert read == pieces
+
+
+async def test_a_store_that_stops_in_the_middle_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "DEADLINE_SECONDS", 0.02)
+    chunks = await in_memory(b"x" * s3.CHUNK_BYTES, then=asyncio.Event()).stream(ids.new_tenant_id(), "a")
+    assert len(await anext(chunks)) == s3.CHUNK_BYTES
+    with pytest.raises(Unavailable, match="in the middle"):
+        await anext(chunks)
 
 
 async def test_bad_names_sizes_and_settings_are_refused(store: tuple[S3Store, FakeS3]) -> None:

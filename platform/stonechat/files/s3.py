@@ -25,6 +25,7 @@ ATTEMPTS = 3
 """Each request may be repeated: all of them come to the same when done twice."""
 PAUSE_SECONDS = 0.2
 DEADLINE_SECONDS = 60.0
+"""For an answer to begin, and for waiting in all for the rest of it; who reads it may take longer."""
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 MAX_LISTINGS = 10_000
 """Pages of a thousand names that one tenant's files are deleted in."""
@@ -164,10 +165,18 @@ async def _content(data: bytes | Path) -> AsyncIterator[bytes]:
 
 
 async def _chunks(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    now, left = asyncio.get_running_loop().time, DEADLINE_SECONDS
+    chunks = answer.aiter_bytes(CHUNK_BYTES)
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            async for chunk in answer.aiter_bytes(CHUNK_BYTES):
-                yield chunk
+        while True:
+            # Never around a `yield`: the time of a slow reader is not the store's, and the limit would end the reader.
+            asked = now()
+            async with asyncio.timeout(left):
+                chunk = await anext(chunks, None)
+            left -= now() - asked
+            if chunk is None:
+                return
+            yield chunk
     except (httpx2.HTTPError, OSError, TimeoutError) as error:
         raise Unavailable("The file store stopped in the middle of a file.") from error
     finally:
