@@ -178,14 +178,14 @@ async def require_budget(session: AsyncSession, tenant_id: UUID) -> None:
 
     Reserves nothing, so that a few such calls at once may end a little past the budget.
     """
-    row = await session.get(UsageBudgetRow, tenant_id, populate_existing=True)
-    if row is None or row.month != month_of(clock.now()):
-        return
-    tokens, micros = await _reserved(session, tenant_id)
-    if (row.max_tokens is not None and row.used_tokens + tokens >= row.max_tokens) or (
-        row.max_cost_micros is not None and row.used_micros + micros >= row.max_cost_micros
-    ):
-        raise BudgetUsedUp(row.message or REFUSAL)
+    budget = await _reached(session, tenant_id)
+    if budget is not None:
+        raise BudgetUsedUp(budget.message or REFUSAL)
+
+
+async def budget_reached(session: AsyncSession, tenant_id: UUID) -> bool:
+    """Whether `require_budget` would refuse."""
+    return await _reached(session, tenant_id) is not None
 
 
 async def put_budget(session: AsyncSession, actor: Actor, *, budget: Budget) -> BudgetState:
@@ -235,17 +235,18 @@ async def recount_budgets(database: Database) -> int:
         last = tenants[-1]
 
 
-async def budget_reached(session: AsyncSession, tenant_id: UUID) -> bool:
-    """Whether nothing is left this month, reservations included: for calls outside a run, such as dictation."""
+async def _reached(session: AsyncSession, tenant_id: UUID) -> UsageBudgetRow | None:
+    """The budget of which nothing is left this month, reservations included; None while something is."""
     budget = await session.get(UsageBudgetRow, tenant_id, populate_existing=True)
     if budget is None:
-        return False
+        return None
     tokens, micros = await _reserved(session, tenant_id)
     if budget.month == month_of(clock.now()):
         tokens, micros = tokens + budget.used_tokens, micros + budget.used_micros
-    return (budget.max_tokens is not None and tokens >= budget.max_tokens) or (
+    reached = (budget.max_tokens is not None and tokens >= budget.max_tokens) or (
         budget.max_cost_micros is not None and micros >= budget.max_cost_micros
     )
+    return budget if reached else None
 
 
 async def _reserved(session: AsyncSession, tenant_id: UUID) -> tuple[int, int]:
