@@ -386,6 +386,32 @@ def test_the_rules_hold_for_a_widget_that_a_service_answered_with() -> None:
     assert "x.png" not in cleaned["children"][0]["value"]
 
 
+@pytest.mark.parametrize(
+    ("member", "address", "rules", "stays"),
+    [
+        ("src", "https://evil.example/x.png?q=1", {}, False),
+        ("favicon", "//evil.example/x.png", {}, False),
+        ("src", "http://cdn.example@evil.example/x.png", {"images": "listed", "link_hosts": ["cdn.example"]}, False),
+        ("src", "https://cdn.example/x.png", {"link_hosts": ["cdn.example"]}, False),
+        ("src", "https://cdn.example/x.png", {"images": "listed", "link_hosts": ["cdn.example"]}, True),
+        ("src", "https://shop.example/logo.png", {}, True),
+        ("src", "data:image/png;base64,AA==", {}, True),
+        ("href", "https://evil.example/?q=1", {"links": "listed"}, False),
+        ("href", "https://cdn.example/a", {"links": "listed", "link_hosts": ["cdn.example"]}, True),
+        ("href", "https://elsewhere.example/a", {}, True),
+    ],
+)
+def test_the_rules_hold_for_addresses_that_a_service_answered_with(
+    member: str, address: str, rules: dict[str, Any], stays: bool
+) -> None:
+    own = {"type": "Card", "children": [{"type": "Image", "src": "https://shop.example/{number}.png"}]}
+    tools = [SHOW | {"template": own, "actions": {}}]
+    config = parse_config({"name": "Robin", "tools": tools, "guardrails": {"output": rules}})
+    widget = parse_widget({"type": "Card", "children": [{"type": "Image", member: address, "alt": "A picture"}]})
+    [child] = clean_widget(config, widget).model_dump(mode="json", exclude_none=True)["children"]
+    assert child == {"type": "Image", "alt": "A picture"} | ({member: address} if stays else {})
+
+
 @pytest.mark.parametrize("shop", [{"state": "changed"}], indirect=True)
 async def test_widgets_and_questions_of_a_turn_are_cleaned(platform: Platform, shop: Loopback) -> None:
     asks = {"questions": [{"question": EVIL, "options": [EVIL, "No"]}]}

@@ -170,11 +170,11 @@ def public_config(config: AgentConfig) -> dict[str, Any]:
         ],
         "attachments": _public_attachments(config.attachments),
         "dictation": config.dictation.enabled,
-        "image_hosts": _image_hosts(config),
+        "image_hosts": image_hosts(config),
     }
 
 
-def _image_hosts(config: AgentConfig) -> list[str]:
+def image_hosts(config: AgentConfig) -> list[str]:
     """Where pictures may be loaded from: hosts that the tenant listed for them, and those written out in its widgets."""
     rules = config.guardrails.output
     listed = rules.link_hosts if rules.images == "listed" else ()

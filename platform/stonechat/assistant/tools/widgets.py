@@ -13,8 +13,9 @@ from chatkit.widgets import DynamicWidgetRoot
 from pydantic import ValidationError
 
 from stonechat import clock
-from stonechat.assistant.config import AgentConfig
+from stonechat.assistant.config import AgentConfig, image_hosts
 from stonechat.assistant.config_tools import WidgetTool
+from stonechat.assistant.guardrails.addresses import Addresses
 from stonechat.assistant.guardrails.rules import clean_text
 from stonechat.assistant.tools.calls import parse_arguments
 from stonechat.assistant.tools.context import TurnContext
@@ -23,6 +24,8 @@ from stonechat.assistant.tools.templates import ADDRESSES, MAX_WIDGET_CHARACTERS
 MAX_WIDGETS = 5
 """Of one turn."""
 MAX_COPY_CHARACTERS = 4_000
+_PICTURES = frozenset({"src", "favicon"})
+"""Those of the members that are addresses whose addresses are loaded without anybody's doing."""
 _HOST = re.compile(r"https://([A-Za-z0-9.-]+)(?=[/?#:\s\")\]]|$)")
 
 
@@ -94,14 +97,28 @@ def widget_of(answer: Any) -> DynamicWidgetRoot | None:
 
 
 def clean_widget(config: AgentConfig, widget: DynamicWidgetRoot) -> DynamicWidgetRoot:
-    """A widget that a service answered with, its words as the agent's rules let visitors see them."""
+    """A widget that a service answered with, its words and addresses as the agent's rules let visitors see them."""
+    rules = config.guardrails.output
+    pictures = Addresses("listed", tuple(image_hosts(config)))
+    links = Addresses("listed" if rules.links == "listed" else "any", rules.link_hosts)
+
+    def may_stand(name: str, value: Any) -> bool:
+        if name not in ADDRESSES or not isinstance(value, str):
+            return True
+        if name in _PICTURES:
+            return value.startswith("data:image/") or pictures.allow(value)
+        return links.allow(value)
 
     def cleaned(name: str, value: Any) -> Any:
         match value:
             case str() if name not in ADDRESSES and name != "type":
                 return clean_text(config, value, composed=False)
             case dict():
-                return {key: part if is_action(key, part) else cleaned(key, part) for key, part in value.items()}
+                return {
+                    key: part if is_action(key, part) else cleaned(key, part)
+                    for key, part in value.items()
+                    if may_stand(key, part)
+                }
             case list():
                 return [cleaned(name, part) for part in value]
             case _:
