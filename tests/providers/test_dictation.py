@@ -15,6 +15,7 @@ from sqlalchemy import text
 from starlette.requests import HTTPConnection
 
 from stonechat.accounts.actor import system
+from stonechat.api import chatkit_body
 from stonechat.api.chatkit_body import MAX_BODY, MAX_DICTATION_BODY, read_body, require_fitting
 from stonechat.assistant.config import AgentConfig, parse_config
 from stonechat.chat.dictation import AT_ONCE_PER_TENANT, Dictation
@@ -28,6 +29,7 @@ from stonechat.errors import (
     StonechatError,
     TooManyConcurrent,
     UnsupportedMediaType,
+    UploadTooSlow,
     UpstreamFailed,
     UpstreamTimedOut,
 )
@@ -249,6 +251,19 @@ async def test_a_message_that_hides_as_a_recording_is_refused_once_read() -> Non
     assert body is not None
     with pytest.raises(PayloadTooLarge):
         require_fitting(parse(body), body)
+
+
+async def test_a_large_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chatkit_body, "LARGE_SECONDS", 0.05)
+    large = request_of(b"\xff" * 2 * MAX_BODY)
+    messages = [{"type": "http.request", "body": large[:-2], "more_body": True}]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    with pytest.raises(UploadTooSlow):
+        await read_body(HTTPConnection({"type": "http", "headers": [(b"content-type", b"application/json")]}), receive)
+    assert chatkit_body._large == 0
 
 
 async def test_few_large_bodies_are_read_at_once() -> None:

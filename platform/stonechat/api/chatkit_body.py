@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from chatkit.types import ChatKitReq, InputTranscribeReq
 from starlette.requests import HTTPConnection
 from starlette.types import Receive
 
-from stonechat.errors import AudioTooLarge, MalformedBody, PayloadTooLarge, TooManyConcurrent, UnsupportedMediaType
+from stonechat.errors import (
+    AudioTooLarge,
+    MalformedBody,
+    PayloadTooLarge,
+    TooManyConcurrent,
+    UnsupportedMediaType,
+    UploadTooSlow,
+)
 from stonechat.providers.transcription import MAX_AUDIO_BYTES
 
 MAX_BODY = 1 << 20
@@ -16,6 +24,8 @@ MAX_DICTATION_BODY = MAX_AUDIO_BYTES * 4 // 3 + 64 * 1024
 """A recording in base64, and what stands around it."""
 MAX_LARGE_AT_ONCE = 4
 """Of one process: each is held in memory several times over while it is read and decoded."""
+LARGE_SECONDS = 60.0
+"""Within which one arrives, once it is known to be large: those few places are not held by whoever sends a byte at a time."""
 MAX_MIME_TYPE = 200
 
 _AUDIO = re.compile(rb'"audio_base64"\s*:\s*"[A-Za-z0-9+/=\\]*')
@@ -28,36 +38,38 @@ async def read_body(connection: HTTPConnection, receive: Receive) -> bytes | Non
     Past a mebibyte it is read on only if it is a recording so far: a name, and then nothing but base64.
     """
     global _large  # noqa: PLW0603  one count a process
-    kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType("Send the request as application/json.")
-    if "content-encoding" in connection.headers:
-        raise UnsupportedMediaType("Send the request without a Content-Encoding.")
+    _require_json(connection)
     body = bytearray()
     large = False
     try:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY and not large:
-                if _around_audio(body) > MAX_BODY // 2:
-                    raise _too_large()
-                if _large >= MAX_LARGE_AT_ONCE:
-                    raise TooManyConcurrent("Others are dictating right now. Try again in a moment.")
-                large = True
-                _large += 1
-            if len(body) > MAX_DICTATION_BODY:
-                raise AudioTooLarge(
-                    f"A recording has at most {MAX_AUDIO_BYTES // 1_000_000} MB.",
-                    headers={"Connection": "close"},
-                    max_bytes=MAX_AUDIO_BYTES,
-                )
-            if not message.get("more_body", False):
-                break
+        async with asyncio.timeout(None) as patience:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                body += message.get("body", b"")
+                if len(body) > MAX_BODY and not large:
+                    if _around_audio(body) > MAX_BODY // 2:
+                        raise _too_large()
+                    if _large >= MAX_LARGE_AT_ONCE:
+                        raise TooManyConcurrent("Others are dictating right now. Try again in a moment.")
+                    large = True
+                    _large += 1
+                    patience.reschedule(asyncio.get_running_loop().time() + LARGE_SECONDS)
+                if len(body) > MAX_DICTATION_BODY:
+                    raise AudioTooLarge(
+                        f"A recording has at most {MAX_AUDIO_BYTES // 1_000_000} MB.",
+                        headers={"Connection": "close"},
+                        max_bytes=MAX_AUDIO_BYTES,
+                    )
+                if not message.get("more_body", False):
+                    break
         if large and _around_audio(body) > MAX_BODY:
             raise _too_large()
+    except TimeoutError:
+        raise UploadTooSlow(
+            "The connection is too slow for this recording. Try a shorter one.", headers={"Connection": "close"}
+        ) from None
     finally:
         _large -= large
     if not body:
@@ -71,6 +83,14 @@ def require_fitting(request: ChatKitReq, body: bytes) -> None:
         raise _too_large()
     if isinstance(request, InputTranscribeReq) and len(request.params.mime_type) > MAX_MIME_TYPE:
         raise MalformedBody("The media type of the recording is too long.")
+
+
+def _require_json(connection: HTTPConnection) -> None:
+    kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType("Send the request as application/json.")
+    if "content-encoding" in connection.headers:
+        raise UnsupportedMediaType("Send the request without a Content-Encoding.")
 
 
 def _around_audio(body: bytearray) -> int:
