@@ -17,7 +17,7 @@ from stonechat import clock
 from stonechat.accounts.actor import system
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound, TargetNotAllowed, TooManySources
-from stonechat.knowledge import sources
+from stonechat.knowledge import quota, sources
 from stonechat.knowledge.search import search
 from stonechat.knowledge.web import service
 from stonechat.knowledge.web.sync import sync_part
@@ -372,6 +372,19 @@ async def test_a_source_holds_as_many_pages_as_it_may(crawl: Crawl) -> None:
     source = await crawl.crawl("http://shop.example/", max_pages=4)
     assert len(await crawl.documents()) == 4
     assert service.progress_of(source).notes == ["This source holds 4 pages already, the most it may."]
+
+
+async def test_where_the_tenant_has_no_more_room_the_source_says_so(
+    crawl: Crawl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crawl.site.pages |= {"/": html("Start", "/a", "/b"), "/a": html("A"), "/b": html("B")}
+    monkeypatch.setattr(quota, "MAX_DOCUMENTS", 1)
+    source = await crawl.crawl("http://shop.example/")
+    assert (source.status, len(await crawl.documents())) == ("ready", 1)
+    assert "room for 1 documents" in " ".join(service.progress_of(source).notes)
+    alone = await crawl.crawl("http://shop.example/a", "url")
+    assert (alone.status, alone.error_code) == ("failed", "storage_full")
+    assert "Delete some that you do not need" in str(alone.error)
 
 
 async def test_the_encoding_may_stand_in_the_header_alone(crawl: Crawl) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
+from stonechat.errors import StorageFull
 from stonechat.files import FileStore
 from stonechat.jobs import enqueue
 from stonechat.knowledge.media import MediaType
@@ -139,33 +140,37 @@ class Recorder:
         progress = self.progress
         is_file = visit.media_type is not MediaType.HTML
         most = Bounds.of(self.source).max_pages
-        if progress.documents >= most or (is_file and progress.files >= MAX_FILES):
-            page.state, page.code = "skipped", "source_full"
-            page.reason = (
-                f"This source holds {most} pages already, the most it may."
-                if progress.documents >= most
-                else f"At most {MAX_FILES} files that are no web pages are read from one source."
+        if progress.documents >= most:
+            return self._without_room(page, "source_full", f"This source holds {most} pages already, the most it may.")
+        if is_file and progress.files >= MAX_FILES:
+            reason = f"At most {MAX_FILES} files that are no web pages are read from one source."
+            return self._without_room(page, "source_full", reason)
+        try:
+            document = await add_document(
+                self.session,
+                page.tenant_id,
+                files=self.files,
+                data=visit.body,
+                media_type=visit.media_type,
+                filename=visit.filename,
+                title=visit.title,
+                url=page.url,
+                source_id=page.source_id,
             )
-            progress.skipped += 1
-            progress.note(page.reason)
-            return False
-        document = await add_document(
-            self.session,
-            page.tenant_id,
-            files=self.files,
-            data=visit.body,
-            media_type=visit.media_type,
-            filename=visit.filename,
-            title=visit.title,
-            url=page.url,
-            source_id=page.source_id,
-        )
+        except StorageFull as error:
+            return self._without_room(page, error.code, error.detail or error.title)
         document.title_given = False
         page.document_id = document.document_id
         progress.documents += 1
         progress.added += 1
         progress.files += is_file
         return True
+
+    def _without_room(self, page: SourcePage, code: str, reason: str) -> bool:
+        page.state, page.code, page.reason = "skipped", code, reason
+        self.progress.skipped += 1
+        self.progress.note(reason)
+        return False
 
     async def _replace(self, document: Document, visit: Visit) -> None:
         """New bytes for a document; what was read of the old ones answers until the new ones are read."""
