@@ -38,13 +38,13 @@ def _sum(outcomes: list[Outcome]) -> Outcome:
     return total
 
 
-def _report(total: Outcome, command: str, seconds: float) -> str:
+def _report(total: Outcome, command: str) -> str:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     load = os.getloadavg()[1]
     return f"""# Random changes and kills: do index and Postgres agree?
 
-Command: `{command}`, at commit {commit.strip()[:12]}, finished {clock.rfc3339(clock.now())}, in {seconds:.0f} s; load of the
-machine over its last five minutes {load:.1f} on {os.cpu_count()} cores. Qdrant Edge. Each step makes, changes or deletes a document;
+Command: `{command}`, at commit {commit.strip()[:12]}, finished {clock.rfc3339(clock.now())}, its rounds took {total.seconds:.0f} s;
+load of the machine over its last five minutes {load:.1f} on {os.cpu_count()} cores. Qdrant Edge. Each step makes, changes or deletes a document;
 {KILLS} of {ROUND} upload three and `kill -9` the worker while it reads. A watcher searches all the time, for what is common to
 all passages and for what only deleted documents hold.
 
@@ -74,12 +74,14 @@ async def _run(steps: int, outcomes: list[Outcome]) -> None:
             began = time.monotonic()
             async with migrated_database(admin_url, f"stonechat_prove_index_{os.getpid()}") as database:
                 outcomes.append(await Storm(database.web_url, folder, seed=seed).run(steps=ROUND, kills=KILLS))
+            last = outcomes[-1]
+            last.seconds = time.monotonic() - began
             shutil.rmtree(folder, ignore_errors=True)
             STATE.write_text(json.dumps([asdict(outcome) for outcome in outcomes]))
-            last = outcomes[-1]
             wrong = len(last.wrong_answers) + len(last.disagreements) + len(last.unread) + last.mended
-            seconds = time.monotonic() - began
-            print(f"round {seed} of {rounds}: {last.searches} searches, {wrong} wrong, {seconds:.0f} s", flush=True)
+            print(
+                f"round {seed} of {rounds}: {last.searches} searches, {wrong} wrong, {last.seconds:.0f} s", flush=True
+            )
 
 
 def main() -> int:
@@ -91,11 +93,10 @@ def main() -> int:
     if options.afresh:
         STATE.unlink(missing_ok=True)
     outcomes = [Outcome(**each) for each in json.loads(STATE.read_text())] if STATE.exists() else []
-    began = time.monotonic()
     asyncio.run(_run(options.steps, outcomes))
     total = _sum(outcomes)
     command = "make prove-index" + (f' ARGS="--steps {options.steps}"' if options.steps != 1000 else "")
-    RESULT.write_text(_report(total, command, time.monotonic() - began))
+    RESULT.write_text(_report(total, command))
     STATE.unlink(missing_ok=True)
     for wrong in (total.wrong_answers + total.disagreements + total.unread)[:20]:
         print(wrong)

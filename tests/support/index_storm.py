@@ -74,6 +74,8 @@ class Outcome:
     """By a check of consistency afterwards."""
     unread: list[str] = field(default_factory=list)
     """Documents that are not ready with their last content."""
+    seconds: float = 0.0
+    """That it took, with its database."""
 
 
 class Worker:
