@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { Chat } from "../src/chat/controller.ts";
+import { waitsForPerson } from "../src/chat/state.ts";
 import { safeStorage, type Storage } from "../src/frame/storage.ts";
 import { httpApi } from "../src/net/api.ts";
 import { SessionLapsed } from "../src/net/problem.ts";
@@ -114,6 +115,33 @@ describe("a conversation", () => {
     it_.newConversation();
     expect(it_.state.entries).toEqual([]);
     expect(kept()).toBeNull();
+  });
+
+  it("belongs to whom the page identifies, also where the last one's past is still on its way", async () => {
+    keep("run_1");
+    let arrive: (answer: Response) => void = () => undefined;
+    const { chat: it_, asked } = chat(() => new Promise<Response>((resolve) => (arrive = resolve)));
+    const started = it_.start();
+    await vi.waitFor(() => expect(asked).toHaveLength(1));
+    session.user = async () => ({ id: "u2", verified: true });
+    await it_.identify("jwt");
+    arrive(json({ ...thread, items: { data: [user("q1", "A secret")], has_more: false } }));
+    await started;
+    expect(it_.state).toMatchObject({ entries: [], thread: null });
+    expect(asked).toHaveLength(1);
+  });
+
+  it("that was opened last is shown, whichever arrives last", async () => {
+    const arrive: ((answer: Response) => void)[] = [];
+    const { chat: it_, asked } = chat(() => new Promise<Response>((resolve) => void arrive.push(resolve)));
+    const opened = [it_.open("thr_1"), it_.open("thr_2")];
+    await vi.waitFor(() => expect(asked).toHaveLength(2));
+    const of = (id: string) => json({ ...thread, id, items: { data: [user(id, id)], has_more: false } });
+    arrive[1]?.(of("thr_2"));
+    arrive[0]?.(of("thr_1"));
+    await Promise.all(opened);
+    expect(it_.state.thread?.id).toBe("thr_2");
+    expect(shown(it_)).toEqual(["thr_2 done thr_2"]);
   });
 
   it("belongs to whom the page identifies", async () => {
@@ -249,8 +277,8 @@ describe("other conversations, tabs and people", () => {
   it("knows when a person is waited for", async () => {
     const task = { id: "t1", thread_id: "thr_1", type: "task", task: { type: "custom", title: "Handed over", icon: "agent" } };
     const { chat: it_ } = await begun(page(user("q1", "Hi"), task, answer("a1", "Someone will answer")));
-    expect(it_.waitsForPerson).toBe(false);
+    expect(waitsForPerson(it_.state)).toBe(false);
     await it_.refresh();
-    expect(it_.waitsForPerson).toBe(true);
+    expect(waitsForPerson(it_.state)).toBe(true);
   });
 });

@@ -43,6 +43,16 @@ describe("window.Stonechat", () => {
     expect(heard).toEqual([{ name: "confetti" }, "ready"]);
   });
 
+  it("keeps for the next copy what is called after shutdown", () => {
+    // As a framework does it that mounts twice before the script is there.
+    const [first, second] = [fakeWidget(), fakeWidget()];
+    const api = start(options, [["identify", "old"], ["shutdown"], ["identify", "jwt"]], () => first);
+    expect(first.identify.mock.calls).toEqual([["old", undefined]]);
+    expect(first.shutdown).toHaveBeenCalledOnce();
+    start(options, api.q ?? [], () => second);
+    expect(second.identify.mock.calls).toEqual([["jwt", undefined]]);
+  });
+
   it("ignores verbs it does not know, and all after shutdown", () => {
     const widget = fakeWidget();
     const api = start(options, [], () => widget);
@@ -131,6 +141,16 @@ describe("the widget", () => {
     expect(find("dialog")?.hasAttribute("open")).toBe(false);
     await delivered();
     expect(heard).toEqual([{ type: "open", focus: true }, { type: "closed" }]);
+    port.close();
+  });
+
+  it("tells the frame who is there, also when it learns it while the frame begins", async () => {
+    make().open();
+    const { port } = load();
+    widget?.identify("jwt");
+    const heard: unknown[] = [];
+    port.onmessage = ({ data }) => heard.push(data);
+    await vi.waitFor(() => expect(heard).toEqual([{ type: "identify", userToken: "jwt" }]));
     port.close();
   });
 

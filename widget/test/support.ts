@@ -8,7 +8,7 @@ export interface Asked {
   readonly headers: Headers;
   readonly body: unknown;
 }
-type Answer = Response | Error | ((asked: Asked) => Response | Error);
+type Answer = Response | Error | ((asked: Asked) => Response | Error | Promise<Response>);
 
 /** Answers in order; the last one again and again. Records what was asked. */
 export function fakeFetch(...answers: Answer[]) {
@@ -23,7 +23,7 @@ export function fakeFetch(...answers: Answer[]) {
     };
     asked.push(request);
     const next = answers.length > 1 ? answers.shift() : answers[0];
-    const answer = typeof next === "function" ? next(request) : next;
+    const answer = typeof next === "function" ? await next(request) : next;
     if (answer instanceof Error || !answer) throw answer ?? new TypeError("no answer left");
     return answer.clone();
   };

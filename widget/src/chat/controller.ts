@@ -1,33 +1,16 @@
 /** Joins the conversation's state, the network and what is kept between visits. Knows nothing of the DOM. */
 import type { Api } from "../net/api.ts";
-import { Problem, SessionLapsed, Unreachable } from "../net/problem.ts";
+import { Problem, SessionLapsed } from "../net/problem.ts";
 import { browserWorld, Run, type Outcome, type World } from "../net/run.ts";
 import type { Session } from "../net/session.ts";
 import type { Storage } from "../frame/storage.ts";
-import { isRecord, text as textOf, type Json } from "../shared/guards.ts";
-import { plainly, userMessage, type Said, type StreamEvent, type StreamingRequest, type Submission, type WidgetAction } from "./protocol.ts";
+import { Calls } from "./calls.ts";
+import { failureOf, ours } from "./failures.ts";
+import { forget, keep, keptIn, type Kept } from "./kept.ts";
+import type { Outside } from "./outside.ts";
+import { isAnswer, plainly, saidIn, userMessage, type Said, type StreamEvent, type StreamingRequest, type Submission, type WidgetAction } from "./protocol.ts";
 import { reduce, type Action } from "./reducer.ts";
-import { emptyState, type ChatState, type Entry, type Failure } from "./state.ts";
-
-export interface Outside {
-  changed(state: ChatState): void;
-  /** An answer came to its end. */
-  answered(): void;
-  effect(name: string, data: Json): void;
-  /** Runs a client tool in the page. Raises, with words for the model, when it cannot; must come to an end. */
-  tool(name: string, args: Json): Promise<unknown>;
-  /** The kept conversation moved on in this tab: others may show it, too. */
-  moved?(kept: Kept): void;
-  /** Only a new frame document can go on. `unsent` is what the visitor wanted to say. */
-  lapsed(unsent: string | null): void;
-}
-
-/** Kept between page loads: which thread, whose, and the run that was being written. */
-export interface Kept {
-  readonly user: string;
-  readonly thread: string | null;
-  readonly run: string | null;
-}
+import { emptyState, type ChatState, type Entry } from "./state.ts";
 
 export class Chat {
   state: ChatState = emptyState;
@@ -39,8 +22,9 @@ export class Chat {
   #started: Promise<void> | null = null;
   /** What was asked and not taken, other than a message: to be asked again. */
   #repeat: (() => Promise<void>) | null = null;
-  #called = new Set<string>();
-  #calls = 0;
+  #calls: Calls;
+  /** Counts what was shown: what was asked for another conversation, or for somebody else, comes too late. */
+  #view = 0;
 
   constructor(
     private readonly session: Session,
@@ -48,7 +32,9 @@ export class Chat {
     private readonly storage: Storage,
     private readonly outside: Outside,
     private readonly world: World = browserWorld,
-  ) {}
+  ) {
+    this.#calls = new Calls(storage, (name, args) => outside.tool(name, args));
+  }
 
   get busy(): boolean {
     return this.state.phase !== "idle";
@@ -73,15 +59,17 @@ export class Chat {
   }
 
   async #start(): Promise<void> {
-    if (this.state.history.phase === "failed" || this.#kept()) this.#dispatch({ type: "history.loading" });
+    const view = this.#view;
+    if (this.state.history.phase === "failed" || keptIn(this.storage)) this.#dispatch({ type: "history.loading" });
     this.#user = (await this.session.user()).id;
-    const kept = this.#kept();
+    if (view !== this.#view) return;
+    const kept = keptIn(this.storage);
     if (!kept || kept.user !== this.#user) {
-      this.#dispatch({ type: "history.loaded", thread: null, page: { data: [], has_more: false, after: null } });
-      return;
+      return this.#dispatch({ type: "history.loaded", thread: null, page: { data: [], has_more: false, after: null } });
     }
     if (kept.thread) await this.#load(kept.thread);
     const { run: unfinished } = kept;
+    if (view !== this.#view) return;
     if (unfinished) {
       void this.#follow((run) => run.follow(unfinished))
         .then(() => this.#askPage())
@@ -90,9 +78,12 @@ export class Chat {
   }
 
   async #load(thread: string): Promise<void> {
+    const view = this.#view;
     try {
-      this.#dispatch({ type: "history.loaded", ...(await this.api.history(thread)) });
+      const loaded = await this.api.history(thread);
+      if (view === this.#view) this.#dispatch({ type: "history.loaded", ...loaded });
     } catch (error) {
+      if (view !== this.#view) return;
       if (!(error instanceof Problem && error.status === 404)) throw error;
       this.#forget(); // deleted, or no longer this visitor's
     }
@@ -101,11 +92,13 @@ export class Chat {
   async loadEarlier(): Promise<void> {
     const { thread, history } = this.state;
     if (!thread || !history.earlier || history.phase === "loading") return;
+    const view = this.#view;
     this.#dispatch({ type: "history.loading" });
     try {
-      this.#dispatch({ type: "history.earlier", page: await this.api.earlier(thread.id, history.earlier) });
+      const page = await this.api.earlier(thread.id, history.earlier);
+      if (view === this.#view) this.#dispatch({ type: "history.earlier", page });
     } catch (error) {
-      this.#fail("history.failed", error, null);
+      if (view === this.#view) this.#fail("history.failed", error, null);
     }
   }
 
@@ -115,7 +108,7 @@ export class Chat {
     if (!(said.text || said.attachments.length) || this.busy || this.state.history.phase === "loading") return;
     const key = `local-${++this.#sent}`;
     this.#repeat = null;
-    this.#calls = 0;
+    this.#calls.restart();
     this.#dispatch({ type: "sent", key, said });
     await this.start();
     const { failure, history } = this.state;
@@ -136,7 +129,7 @@ export class Chat {
     if (last.local) {
       this.#dispatch({ type: "resent", key: last.key });
       // The last attempt may have arrived though its answer did not.
-      if (!(await this.#arrived(last))) await this.#say(saidIn(last));
+      if (!(await this.#arrived(last))) await this.#say(saidIn(last.item));
       return;
     }
     await this.#again(last.item.id);
@@ -150,9 +143,14 @@ export class Chat {
   }
 
   newConversation(): void {
-    this.#run?.leave();
-    this.#run = null;
+    this.#leave();
     this.#forget();
+  }
+
+  #leave(): void {
+    this.#run?.leave();
+    this.#run = this.#repeat = null;
+    this.#view++;
   }
 
   /** Show another conversation of the visitor's. An answer that is being written here goes on at the server. */
@@ -195,20 +193,11 @@ export class Chat {
     if (run && !this.busy) await this.#follow((each) => each.follow(run)).catch((error: unknown) => this.#fail("ended", error, null));
   }
 
-  /** Whether a person of the team was asked for, or answers: what they write comes when it is looked for. */
-  get waitsForPerson(): boolean {
-    if (this.state.thread?.status.type !== "active" || this.busy) return false;
-    const last = this.state.entries.at(-1)?.item;
-    const told = this.state.notices.length > 0 && last?.type === "user_message";
-    return told || this.state.entries.slice(-20).some(({ item }) => item.type === "task" && item.task.icon === "agent");
-  }
-
   async identify(userToken: string | null): Promise<void> {
     try {
       const user = await this.session.identify(userToken);
       if (user.id === this.#user) return;
-      this.#run?.leave();
-      this.#run = null;
+      this.#leave();
       this.#user = user.id;
       this.#dispatch({ type: "cleared" });
       this.#started = null;
@@ -280,7 +269,7 @@ export class Chat {
   async #act(request: (thread: string) => StreamingRequest): Promise<void> {
     const thread = this.#free();
     this.#begin();
-    this.#calls = 0;
+    this.#calls.restart();
     try {
       await this.#follow((run) => run.ask(request(thread)));
     } catch (error) {
@@ -302,26 +291,13 @@ export class Chat {
     return thread.id;
   }
 
-  /** The last call that waits for the page, if there is one: run, and its output handed to the assistant. */
+  /** The call that waits for the page, if there is one: run, and its output handed to the assistant. */
   async #askPage(): Promise<void> {
-    const { thread, failure } = this.state;
-    const item = this.state.entries.findLast((entry) => entry.item.type === "client_tool_call" && entry.item.status === "pending")?.item;
-    if (item?.type !== "client_tool_call" || !thread || failure || this.busy || this.#called.has(item.id)) return;
-    const begun = this.#claimed();
-    const isBegun = begun?.call === item.id;
-    if (isBegun && Date.now() - begun.at < CLAIM) return; // another tab is at it
-    this.#called.add(item.id);
-    this.storage.set("tool", JSON.stringify({ call: item.id, at: Date.now() }));
+    const { thread, failure, entries } = this.state;
+    const item = thread && !failure && !this.busy ? this.#calls.waiting(entries) : null;
+    if (!item || !thread) return;
     this.#begin();
-    let result: unknown;
-    try {
-      if (isBegun) throw new Error("The page was left before the tool had answered; whether it was carried out is not known.");
-      if (++this.#calls > MAX_CALLS) throw new Error("Too many calls in one answer.");
-      result = (await this.outside.tool(item.name, item.arguments)) ?? null;
-      if (JSON.stringify(result).length > MAX_OUTPUT) throw new Error("What the page answered is too long.");
-    } catch (error) {
-      result = { error: error instanceof Error ? error.message : String(error) };
-    }
+    const result = await this.#calls.run(item);
     // Stopped, or another conversation: whatever is written next withdraws the call.
     if (this.state.thread?.id !== thread.id || this.state.phase !== "sending") return;
     this.#dispatch({ type: "called", itemId: item.id });
@@ -338,15 +314,6 @@ export class Chat {
     await hand();
   }
 
-  #claimed(): { readonly call: string | null; readonly at: number } | null {
-    try {
-      const kept: unknown = JSON.parse(this.storage.get("tool") ?? "null");
-      return isRecord(kept) ? { call: textOf(kept.call), at: Number(kept.at) || 0 } : null;
-    } catch {
-      return null;
-    }
-  }
-
   async #arrived(entry: Entry): Promise<boolean> {
     const { thread } = this.state;
     if (!thread) return false;
@@ -355,7 +322,7 @@ export class Chat {
       const newest = page.data.find(({ type }) => type === "user_message");
       const known = this.state.entries.some(({ item }) => item.id === newest?.id);
       if (!newest || known || newest.type !== "user_message") return false;
-      if (newest.content.map(({ text }) => text).join("") !== saidIn(entry).text) return false;
+      if (newest.content.map(({ text }) => text).join("") !== saidIn(entry.item).text) return false;
       this.#dispatch({ type: "ended", how: "done" });
       this.#dispatch({ type: "history.loaded", thread: null, page });
       if (page.data[0] === newest) await this.#again(newest.id);
@@ -400,10 +367,7 @@ export class Chat {
 
   #hear(event: StreamEvent): void {
     if (event.type === "client_effect") this.outside.effect(event.name, event.data);
-    if (event.type === "error") this.#heard = true;
-    const isStored = event.type === "thread.item.done" || event.type === "thread.item.replaced";
-    const isPrelude = isStored && (PRELUDE.has(event.item.type) || (event.item.type === "structured_input" && event.item.status !== "pending"));
-    if (isStored && !isPrelude) this.#heard = true;
+    this.#heard ||= isAnswer(event);
     this.#dispatch({ type: "stream", event });
     if (event.type === "thread.created") this.#keep({ thread: event.thread.id });
   }
@@ -424,60 +388,13 @@ export class Chat {
     else this.#dispatch({ type: "history.failed", failure });
   }
 
-  #kept(): Kept | null {
-    try {
-      const kept: unknown = JSON.parse(this.storage.get("conversation") ?? "null");
-      const user = isRecord(kept) ? textOf(kept.user) : null;
-      return user && isRecord(kept) ? { user, thread: textOf(kept.thread), run: textOf(kept.run) } : null;
-    } catch {
-      return null;
-    }
-  }
-
   #keep(change: Partial<Kept>): void {
-    const kept = { thread: null, run: null, ...this.#kept(), user: this.#user, ...change };
-    this.storage.set("conversation", JSON.stringify(kept));
+    const kept = keep(this.storage, this.#user, change);
     this.outside.moved?.(kept);
   }
 
   #forget(): void {
-    this.storage.remove("conversation");
+    forget(this.storage);
     this.#dispatch({ type: "cleared" });
   }
-}
-
-function saidIn({ item }: Entry): Said {
-  if (item.type !== "user_message") return plainly("");
-  const { content, attachments, quoted_text: quote, tool, model } = item;
-  return { text: content.map(({ text }) => text).join(""), attachments, quote, tool, model };
-}
-
-const ours = (code: string, allowRetry = true): Failure => ({ code, detail: null, status: null, retryAt: null, allowRetry });
-
-/** Items that come before an answer, and are none. */
-const PRELUDE = new Set(["user_message", "workflow", "task"]);
-
-/** Of client tools, in a row: a model that goes on for ever is stopped. */
-const MAX_CALLS = 10;
-/** Characters of JSON; the server takes some more. */
-const MAX_OUTPUT = 60_000;
-/** Milliseconds in which a call that another tab began is left to it. */
-const CLAIM = 60_000;
-
-/** Refusals that asking again will not change. */
-const FINAL = new Set([400, 403, 404, 413, 415, 422]);
-
-export function failureOf(error: unknown, now = Date.now()): Failure {
-  if (error instanceof Problem) {
-    return {
-      code: error.code,
-      detail: error.detail,
-      status: error.status,
-      retryAt: error.retryAfter === null ? null : now + error.retryAfter,
-      allowRetry: !FINAL.has(error.status) && error.code !== "thread_locked" && error.code !== "agent_not_published",
-    };
-  }
-  if (error instanceof SessionLapsed) return ours("session_lapsed");
-  if (error instanceof Unreachable) return ours("unreachable");
-  return ours("unexpected");
 }

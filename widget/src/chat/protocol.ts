@@ -276,3 +276,20 @@ export const userMessage = ({ text, attachments, quote, tool, model }: Said): Us
   quoted_text: quote,
   inference_options: { ...(tool && { tool_choice: { id: tool } }), ...(model && { model }) },
 });
+
+/** What was handed over when this message was written. */
+export function saidIn(item: ThreadItem): Said {
+  if (item.type !== "user_message") return plainly("");
+  const { content, attachments, quoted_text: quote, tool, model } = item;
+  return { text: content.map(({ text }) => text).join(""), attachments, quote, tool, model };
+}
+
+/** Items that come before an answer, and are none. */
+const PRELUDE = new Set(["user_message", "workflow", "task"]);
+
+/** Whether an answer, or what stands for one, is whole with this event. */
+export function isAnswer(event: StreamEvent): boolean {
+  if (event.type !== "thread.item.done" && event.type !== "thread.item.replaced") return event.type === "error";
+  const { item } = event;
+  return !PRELUDE.has(item.type) && !(item.type === "structured_input" && item.status !== "pending");
+}

@@ -64,3 +64,10 @@ export const emptyState: ChatState = {
   failure: null,
   history: { phase: "ready", earlier: null },
 };
+
+/** Whether a person of the team was asked for, or answers: what they write comes when it is looked for. */
+export function waitsForPerson({ thread, entries, notices, phase }: ChatState): boolean {
+  if (thread?.status.type !== "active" || phase !== "idle") return false;
+  const told = notices.length > 0 && entries.at(-1)?.item.type === "user_message";
+  return told || entries.slice(-20).some(({ item }) => item.type === "task" && item.task.icon === "agent");
+}

@@ -31,13 +31,10 @@ export function start(options: Options, early: Call[], create = createWidget): A
     }
     return answer;
   };
-  const run = (call: Call) => {
-    const [verb, first, second] = call;
-    verbs[verb as string]?.(first, second);
-  };
   const api: Api = (...call) => {
+    const [verb, first, second] = call;
     if (waiting) waiting.push(call);
-    else run(call);
+    else verbs[verb as string]?.(first, second);
   };
   const boot = () => {
     const widget = create(options, emit);
@@ -49,13 +46,14 @@ export function start(options: Options, early: Call[], create = createWidget): A
       },
       shutdown() {
         api.live = false;
-        verbs = {};
+        // What is called from now on waits for the copy that comes next.
+        waiting = api.q = [];
         widget.shutdown();
       },
     };
     const calls = waiting as Call[];
     waiting = undefined;
-    calls.forEach(run);
+    calls.forEach((call) => api(...call));
   };
   api.live = true;
   if (document.body) boot();

@@ -63,7 +63,8 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     host.toggleAttribute("data-left", left);
     if (launcher) launcher.ariaLabel = name;
   };
-  const post = (message: ToFrame) => ready && (port as MessagePort).postMessage(message);
+  /** What is posted before the frame listens waits in its port. */
+  const post = (message: ToFrame) => port?.postMessage(message);
 
   // ── the frame ──
 

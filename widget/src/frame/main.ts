@@ -1,5 +1,8 @@
 /** The frame's beginning: reads its document's configuration, waits for the page that holds it, and starts the chat. */
-import { Chat, failureOf, type Kept } from "../chat/controller.ts";
+import { Chat } from "../chat/controller.ts";
+import { failureOf } from "../chat/failures.ts";
+import type { Kept } from "../chat/kept.ts";
+import { waitsForPerson } from "../chat/state.ts";
 import { extrasFrom } from "../items/extras.ts";
 import type { Deeds } from "../items/kit.ts";
 import { httpApi } from "../net/api.ts";
@@ -61,7 +64,7 @@ async function run(parent: Parent | null): Promise<void> {
       parent?.post({ type: "message" });
       if (!visible) parent?.post({ type: "unread", count: ++unread });
     },
-    effect: (name, data) => parent?.post({ type: "effect", detail: { name, data: structuredClone(data) } }),
+    effect: (name, data) => parent?.post({ type: "effect", detail: { name, data } }),
     tool: async (name, args) => {
       if (!parent) throw new Error("There is no page around this chat to ask.");
       return parent.tool(name, args);
@@ -186,7 +189,7 @@ async function run(parent: Parent | null): Promise<void> {
   let looks = 0;
   const look = () => {
     if (!config.agent) return;
-    const waits = chat.waitsForPerson;
+    const waits = waitsForPerson(chat.state);
     if (!waits) looks = 0;
     else if (!document.hidden && looks < MAX_LOOKS && (visible || looks % 3 === 0)) void chat.refresh();
     if (waits) looks++;

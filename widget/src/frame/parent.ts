@@ -39,7 +39,10 @@ export function awaitParent(window: Window, parents: readonly string[]): Promise
         tool: (name, args) =>
           new Promise((done, failed) => {
             const id = ++calls;
-            const timer = setTimeout(() => failed(new Error("The page did not answer in time.")), TOOL_TIME);
+            const timer = setTimeout(() => {
+              waiting.delete(id);
+              failed(new Error("The page did not answer in time."));
+            }, TOOL_TIME);
             waiting.set(id, ({ result, error }) => {
               clearTimeout(timer);
               try {
