@@ -109,7 +109,7 @@ def test_the_policy_is_the_one_that_ran_clean_in_browsers() -> None:
         "form-action 'none'",
         "frame-ancestors https://shop.example https://*.example.com:8443",
         "require-trusted-types-for 'script'",
-        "trusted-types dompurify",
+        "trusted-types 'none'",
     ]
 
 

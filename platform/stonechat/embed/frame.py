@@ -135,7 +135,7 @@ def _policy(nonce: str, parents: Sequence[str], *, hosts: Sequence[str]) -> str:
             "form-action 'none'",
             f"frame-ancestors {' '.join(parents) or NOBODY}",
             "require-trusted-types-for 'script'",
-            "trusted-types dompurify",
+            "trusted-types 'none'",
         )
     )
 
