@@ -33,7 +33,7 @@ from pydantic import SecretStr
 from stonechat import clock, ids
 from stonechat.accounts.actor import system
 from stonechat.assistant.agent import Assistant
-from stonechat.assistant.config import AgentConfig
+from stonechat.assistant.config import AgentConfig, parse_config
 from stonechat.assistant.turn import ModelUse, Turn, TurnUsage
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
@@ -43,6 +43,7 @@ from stonechat.providers import service
 from stonechat.providers.deadlines import StreamLimits
 from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
+from support.fake_openai import FakeOpenAI
 
 KEYRING = Keyring(["a platform key for tests, long enough"])
 
@@ -231,3 +232,17 @@ async def add_provider(
         return await service.create_provider(
             session, system(tenant_id), keyring=KEYRING, name=name, kind=kind, base_url=base_url, api_key=api_key
         )
+
+
+async def ask_host(
+    assistant: Assistant,
+    database: Database,
+    tenant_id: UUID,
+    fake: FakeOpenAI,
+    question: Any = "How do refunds work?",
+    **config: Any,
+) -> Answer:
+    """One turn with the model `acme/large` of this host."""
+    await add_provider(database, tenant_id, base_url=fake.url)
+    chosen = parse_config({"name": "Shop", "model": "acme/large"} | config)
+    return await ask(assistant, question, tenant_id=tenant_id, config=chosen)
