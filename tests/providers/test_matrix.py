@@ -71,6 +71,16 @@ def trouble(shape: Callable[..., list[bytes]], *, chat: int, responses: int, **e
     return Case([shape(texts[0], after=chat)], [shape(texts[1], after=responses)], **expected)
 
 
+def in_one_breath(shape: Callable[..., list[bytes]]) -> Callable[..., list[bytes]]:
+    """What is said before the silence comes in one piece, so that nothing but the silence takes time."""
+
+    def shaped_so(reply: list[bytes], *, after: int) -> list[bytes]:
+        head, *said, silence = shape(reply, after=after)
+        return [head, b"".join(said), silence]
+
+    return shaped_so
+
+
 BUSY, LATE, BROKEN, SET_UP = "very busy", "took too long", "broke off", "how it is set up"
 HALF = "Größe „S“"
 CASES = {
@@ -166,10 +176,14 @@ CASES = {
     "closes at once": same([], error=BUSY, asked=3),
     "no http": same([b"220 mail.example ESMTP\r\n"], error=BUSY, asked=3),
     # Goes wrong on the way
-    "hangs before the first word": trouble(host.hanging, chat=1, responses=1, error=LATE, asked=None, limits=NO_FIRST),
-    "silent before the first word": trouble(host.silent, chat=1, responses=2, error=LATE, asked=None, limits=NO_FIRST),
-    "hangs mid-stream": trouble(host.hanging, chat=4, responses=6, error=LATE, partial=HALF, limits=NO_NEXT),
-    "silent mid-stream": trouble(host.silent, chat=4, responses=6, error=LATE, partial=HALF, limits=NO_NEXT),
+    "hangs before the first word": trouble(host.hanging, chat=1, responses=1, error=LATE, limits=NO_FIRST),
+    "silent before the first word": trouble(host.silent, chat=1, responses=2, error=LATE, limits=NO_FIRST),
+    "hangs mid-stream": trouble(
+        in_one_breath(host.hanging), chat=4, responses=6, error=LATE, partial=HALF, limits=NO_NEXT
+    ),
+    "silent mid-stream": trouble(
+        in_one_breath(host.silent), chat=4, responses=6, error=LATE, partial=HALF, limits=NO_NEXT
+    ),
     "cut before the first word": trouble(host.cut, chat=1, responses=2, error=BUSY, asked=3),
     "cut mid-stream": trouble(host.cut, chat=4, responses=6, error=BROKEN, partial=HALF),
     "ends early, politely": trouble(host.ended, chat=4, responses=6, error=BROKEN, partial=HALF),
@@ -299,7 +313,11 @@ async def test_every_host_ends_every_turn(database: Database, stage: Stage, name
         for events in await asyncio.wait_for(asyncio.gather(*(ask(server, site) for site in stage.sites)), 30):
             check_end(events, case)
     assert len(stage.hub) == 0
-    assert case.asked is None or asked == {site.model.partition("/")[2]: case.asked for site in stage.sites}
+    if case.limits is NO_FIRST:
+        # On a busy machine the time may be over before the host was reached; it is never asked again.
+        assert all(times == 1 for times in asked.values())
+    else:
+        assert case.asked is None or asked == {site.model.partition("/")[2]: case.asked for site in stage.sites}
     for request in fake.requests:
         owner = json.loads(request.body)["model"].removeprefix("model-of-")
         assert request.headers["authorization"] == f"bearer sk-only-{owner}"
