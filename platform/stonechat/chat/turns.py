@@ -207,9 +207,13 @@ class ChatServer(TenantChatKitServer[Caller]):
         begun = await self._claim(key, caller, new_thread=new, item=item, resumable=resumable)
         run = self._run(key, caller, begun, resumable=resumable, title=first_words(item))
         try:
+            config = await self._published.at(caller, begun.agent_version)
+        except BaseException:
+            await abandon(self.hub.database, run)
+            raise
+        try:
             if self.attachments is not None:
                 await self.attachments.bind(caller, item.attachments, thread_id=key.thread_id)
-            config = await self._published.at(caller, begun.agent_version)
         except BaseException:
             await abandon(self.hub.database, run, sent=item)
             if new:
