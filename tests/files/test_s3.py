@@ -115,6 +115,21 @@ async def test_a_slow_reader_gets_the_whole_file(monkeypatch: pytest.MonkeyPatch
     assert read == pieces
 
 
+async def test_a_reader_that_does_not_go_on_gives_the_connection_back(
+    store: tuple[S3Store, FakeS3], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, fake = store
+    monkeypatch.setattr(s3, "READER_SECONDS", 0.02)
+    tenant_id = ids.new_tenant_id()
+    fake.objects[f"stonechat/{tenant_id.hex}/a"] = bytes(32 * 1024 * 1024)  # more than waits between the two
+    pool = files._client._transport._pool  # type: ignore[attr-defined]
+    chunks = await files.stream(tenant_id, "a")
+    with pytest.raises(Unavailable, match="in the middle"):
+        async for _ in chunks:
+            while pool.connections:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_store_that_stops_in_the_middle_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "DEADLINE_SECONDS", 0.02)
     chunks = await in_memory(b"x" * s3.CHUNK_BYTES, then=asyncio.Event()).stream(ids.new_tenant_id(), "a")

@@ -25,7 +25,9 @@ ATTEMPTS = 3
 """Each request may be repeated: all of them come to the same when done twice."""
 PAUSE_SECONDS = 0.2
 DEADLINE_SECONDS = 60.0
-"""For an answer to begin, and for waiting in all for the rest of it; who reads it may take longer."""
+"""For an answer to begin, and for waiting in all for the rest of it."""
+READER_SECONDS = 600.0
+"""For whoever reads a file, after which the connection is taken back: all tenants share them."""
 MAX_LISTING_BYTES = 4 * 1024 * 1024
 MAX_LISTINGS = 10_000
 """Pages of a thousand names that one tenant's files are deleted in."""
@@ -165,6 +167,7 @@ async def _content(data: bytes | Path) -> AsyncIterator[bytes]:
 
 
 async def _chunks(answer: httpx2.Response) -> AsyncIterator[bytes]:
+    taken_back = asyncio.create_task(_close_later(answer))
     now, left = asyncio.get_running_loop().time, DEADLINE_SECONDS
     chunks = answer.aiter_bytes(CHUNK_BYTES)
     try:
@@ -180,7 +183,13 @@ async def _chunks(answer: httpx2.Response) -> AsyncIterator[bytes]:
     except (httpx2.HTTPError, OSError, TimeoutError) as error:
         raise Unavailable("The file store stopped in the middle of a file.") from error
     finally:
+        taken_back.cancel()
         await answer.aclose()
+
+
+async def _close_later(answer: httpx2.Response) -> None:
+    await asyncio.sleep(READER_SECONDS)
+    await answer.aclose()
 
 
 async def _read(answer: httpx2.Response, limit: int) -> bytes:
