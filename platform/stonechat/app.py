@@ -60,6 +60,7 @@ from stonechat.db.session import Database
 from stonechat.demo.pages import demo_router
 from stonechat.embed.assets import load_assets
 from stonechat.embed.installs import Installs
+from stonechat.embed.stock import StockTroubles
 from stonechat.identity.lookup import SiteKeys
 from stonechat.identity.origins import platform_origins
 from stonechat.identity.tokens import SessionTokens
@@ -142,6 +143,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ),
             assets=load_assets(),
             installs=Installs(database),
+            stock_troubles=StockTroubles(database),
             platform_origins=platform_origins(settings),
         )
 

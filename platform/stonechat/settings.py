@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -50,6 +51,10 @@ class Settings(BaseSettings):
         (), validation_alias="STONECHAT_OUTBOUND_ALLOWED_NETWORKS"
     )
     """Private networks that requests of tenants may reach all the same, such as the one of a model server."""
+    chatkit_script: str = Field(
+        "https://cdn.platform.openai.com/deployments/chatkit/chatkit.js", validation_alias="STONECHAT_CHATKIT_SCRIPT"
+    )
+    """Where OpenAI's front end is, for agents that chose it. Frames of those agents, and no others, may load what lies there."""
     crawl_delay: float = Field(0.5, ge=0, le=60, validation_alias="STONECHAT_CRAWL_DELAY")
     """Seconds between two requests to one host, when web sites are read; a site's robots.txt may ask for more."""
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
@@ -94,6 +99,17 @@ class Settings(BaseSettings):
         parts = urlsplit(url.rstrip("/")) if url else None
         if parts and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query):
             raise ValueError("this is the scheme and host of the platform, such as https://chat.example.com")
+        return url
+
+    @field_validator("chatkit_script")
+    @classmethod
+    def _is_a_script(cls, url: str) -> str:
+        # It goes into a policy, where a blank, a comma or a semicolon would end it.
+        parts = urlsplit(url)
+        plain = re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+/[A-Za-z0-9._~/-]*", url) is not None
+        secure = parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost", "::1")
+        if not plain or not secure or parts.path.endswith("/"):
+            raise ValueError("this is the https address of a script, without a query")
         return url
 
     @field_validator("otlp_endpoint")

@@ -105,6 +105,7 @@ def test_visitors_see_exactly_this() -> None:
             "teaser": {"text": "", "delay_seconds": 5},
             "hidden_paths": [],
         },
+        "renderer": "stonechat",
         "feedback": True,
         "models": [],
         "tools": [],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,9 @@ _METHODS = "GET, POST, PUT, DELETE"
 _REQUEST_HEADERS = "Authorization, Content-Type, Stonechat-Stream, Last-Event-ID"
 _EXPOSED = b"Stonechat-Run, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 _MAX_AGE = "600"
+_STOCK_HEADER = re.compile(r"chatkit-[a-z0-9-]{1,56}")
+"""OpenAI's front end names its frame and the like to whom it asks: `chatkit-frame-instance-id`, and what comes to its mind."""
+_MAX_STOCK_HEADERS = 8
 
 
 class VisitorCors:
@@ -66,11 +71,16 @@ async def _preflight(connection: HTTPConnection, services: Services, sent: str) 
     headers = {
         "Access-Control-Allow-Origin": sent,
         "Access-Control-Allow-Methods": _METHODS,
-        "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+        "Access-Control-Allow-Headers": ", ".join((_REQUEST_HEADERS, *_stock_headers(connection))),
         "Access-Control-Max-Age": _MAX_AGE,
         "Vary": "Origin",
     }
     return Response(status_code=204, headers=headers)
+
+
+def _stock_headers(connection: HTTPConnection) -> list[str]:
+    asked = connection.headers.get("access-control-request-headers", "").lower().split(",")
+    return [name.strip() for name in asked if _STOCK_HEADER.fullmatch(name.strip())][:_MAX_STOCK_HEADERS]
 
 
 async def _is_known(services: Services, origin: str) -> bool:

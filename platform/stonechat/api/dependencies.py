@@ -18,6 +18,7 @@ from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.embed.assets import Assets
 from stonechat.embed.installs import Installs
+from stonechat.embed.stock import StockTroubles
 from stonechat.errors import InvalidSession, OriginNotAllowed
 from stonechat.identity.caller import Caller
 from stonechat.identity.lookup import SiteKeys
@@ -45,6 +46,7 @@ class Services:
     chat: ChatServer
     assets: Assets
     installs: Installs
+    stock_troubles: StockTroubles
     platform_origins: frozenset[str]
     """The origins of the platform's own pages: see `identity.origins.platform_origins`."""
 

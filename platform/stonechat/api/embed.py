@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from stonechat.api.dependencies import AppServices, VisitorCaller
 from stonechat.embed.assets import Asset
-from stonechat.embed.frame import render_frame, render_unknown
+from stonechat.embed.frame import StockRenderer, render_frame, render_unknown
 from stonechat.embed.look import render_loader
 from stonechat.embed.published import published_public_config
+from stonechat.embed.stock import StockReason
 from stonechat.errors import AgentNotPublished, InvalidTicket, NotFound, StonechatError, UnknownDomainKey
 from stonechat.identity.lookup import MAX_KEY_CHARACTERS, SiteKey
 from stonechat.identity.origins import parse_origin
@@ -32,6 +33,10 @@ PublicKey = Annotated[str, Query(alias="k", max_length=MAX_KEY_CHARACTERS, descr
 
 class TicketAnswer(BaseModel):
     ticket: str
+
+
+class StockTroubleBody(BaseModel):
+    reason: StockReason
 
 
 @assets_router.get("/embed.js", summary="The loader", response_class=Response)
@@ -93,6 +98,9 @@ async def get_frame(
             )
     except AgentNotPublished as not_published:
         error = not_published
+    stock = None
+    if agent is not None and agent["renderer"] == "chatkit" and key.openai_domain_key:
+        stock = StockRenderer(services.settings.chatkit_script, key.openai_domain_key)
     parent = _parent_of(request, key)
     background.add_task(services.installs.note_seen, key, origin=parent)
     page = render_frame(
@@ -104,6 +112,7 @@ async def get_frame(
         script=services.assets.frame_script.path,
         extras=services.assets.extras_script.path,
         files=services.assets.digests,
+        stock=stock,
     )
     return HTMLResponse(page.html, 200, page.headers, background=background)
 
@@ -117,6 +126,13 @@ async def get_ticket(
         raise InvalidTicket("This session was opened under another domain key.")
     response.headers["Cache-Control"] = "no-store"
     return TicketAnswer(ticket=services.session_tokens.mint_ticket(key.public_key, parent=caller.origin))
+
+
+@router.post("/embed/stock-trouble", status_code=204, summary="OpenAI's front end did not come, ours stood in")
+async def report_stock_trouble(body: StockTroubleBody, caller: VisitorCaller, services: AppServices) -> Response:
+    """Told by the frame, for the console. Of one visitor it counts once in ten minutes; more is taken and not counted."""
+    await services.stock_troubles.note(caller, reason=body.reason)
+    return Response(status_code=204)
 
 
 def _parent_of(request: Request, key: SiteKey) -> str | None:

@@ -56,6 +56,9 @@ class AgentConfig(Part):
     """The widget's looks."""
     launcher: Launcher = Launcher()
     """The button on the page."""
+    renderer: Literal["stonechat", "chatkit"] = "stonechat"
+    """What draws the conversation: our own widget, which needs nobody else; or OpenAI's, which each visitor's browser loads
+    from OpenAI. For that a domain key needs its `openai_domain_key`; wherever it does not come, ours is drawn."""
     knowledge: KnowledgeUse = KnowledgeUse()
     """How the tenant's documents are used."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -158,6 +161,7 @@ def public_config(config: AgentConfig) -> dict[str, Any]:
             "teaser": {"text": config.launcher.teaser.text, "delay_seconds": config.launcher.teaser.delay_seconds},
             "hidden_paths": list(config.launcher.hidden_paths),
         },
+        "renderer": config.renderer,
         "feedback": config.feedback.enabled,
         "models": [
             {"id": choice.id, "label": choice.label, "description": choice.description}

@@ -41,6 +41,26 @@ against the domain keys of your agent.</p>
 
 
 @dataclass(frozen=True, slots=True)
+class StockRenderer:
+    """OpenAI's front end, for a frame that may load it."""
+
+    script: str
+    """The address of the script; the frame may load what lies beside it, too."""
+    domain_key: str
+    """What OpenAI gave for the host that serves the frame: the script asks OpenAI whether it is in order."""
+
+    @property
+    def folder(self) -> str:
+        """Where scripts may come from."""
+        return self.script.rpartition("/")[0] + "/"
+
+    @property
+    def origin(self) -> str:
+        """Where frames may come from, and what may ask for the microphone."""
+        return "/".join(self.script.split("/", 3)[:3])
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """An HTML document with its own headers."""
 
@@ -58,13 +78,14 @@ def render_frame(
     script: str,
     extras: str,
     files: Mapping[str, str] | None = None,
+    stock: StockRenderer | None = None,
 ) -> Document:
     """The frame of one domain key. `parents` are canonical origins; an empty list lets no page show the frame.
 
     `script` is the path of the frame's script, `extras` of the one which that loads when it needs to; `files` are the
-    digests of what else it may need (`Assets.digests`).
+    digests of what else it may need (`Assets.digests`). With `stock` it draws OpenAI's front end, under a policy that lets it.
     """
-    config = {
+    config: dict[str, Any] = {
         "domain_key": public_key,
         "ticket": ticket,
         "parents": list(parents),
@@ -73,7 +94,10 @@ def render_frame(
         "agent": agent,
         "error": {"code": error.code, "message": error.detail or error.title} if error is not None else None,
     }
-    return _document(config, title=str(agent["name"]) if agent else "Chat", parents=parents, script=script)
+    if stock is not None:
+        config["stock"] = {"script": stock.script, "domain_key": stock.domain_key}
+    title = str(agent["name"]) if agent else "Chat"
+    return _document(config, title=title, parents=parents, script=script, stock=stock)
 
 
 def render_preview(
@@ -107,11 +131,15 @@ def render_unknown() -> Document:
     return Document(_UNKNOWN, _headers(policy, agent={}))
 
 
-def _document(config: dict[str, Any], *, title: str, parents: Sequence[str], script: str) -> Document:
+def _document(
+    config: dict[str, Any], *, title: str, parents: Sequence[str], script: str, stock: StockRenderer | None = None
+) -> Document:
     nonce = secrets.token_urlsafe(16)
     page = _PAGE.format(title=html.escape(title), config=json_in_html(config), nonce=nonce, script=html.escape(script))
     agent = config["agent"] or {}
-    return Document(page, _headers(_policy(nonce, parents, hosts=agent.get("image_hosts", ())), agent=agent))
+    hosts = agent.get("image_hosts", ())
+    policy = _stock_policy(nonce, parents, stock, hosts=hosts) if stock else _policy(nonce, parents, hosts=hosts)
+    return Document(page, _headers(policy, agent=agent, stock=stock))
 
 
 def json_in_html(value: object) -> str:
@@ -130,7 +158,7 @@ def _policy(nonce: str, parents: Sequence[str], *, hosts: Sequence[str]) -> str:
             f"script-src 'nonce-{nonce}'",
             "style-src 'none'",
             "connect-src 'self'",
-            " ".join(("img-src 'self' data:", *(f"https://{host}" for host in hosts))),
+            _pictures(hosts),
             "base-uri 'none'",
             "form-action 'none'",
             f"frame-ancestors {' '.join(parents) or NOBODY}",
@@ -140,11 +168,36 @@ def _policy(nonce: str, parents: Sequence[str], *, hosts: Sequence[str]) -> str:
     )
 
 
-def _headers(policy: str, *, agent: Mapping[str, Any]) -> dict[str, str]:
+def _pictures(hosts: Sequence[str]) -> str:
+    return " ".join(("img-src 'self' data:", *(f"https://{host}" for host in hosts)))
+
+
+def _stock_policy(nonce: str, parents: Sequence[str], stock: StockRenderer, *, hosts: Sequence[str]) -> str:
+    # What OpenAI's script needs where it runs, and no more: the conversation is in a frame of its own, under OpenAI's policy.
+    # It styles its element as it likes and makes no promise about Trusted Types. Requests still go to this host alone.
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'nonce-{nonce}' {stock.folder}",
+            "style-src 'unsafe-inline'",
+            "connect-src 'self'",
+            _pictures(hosts),
+            f"frame-src {stock.origin}",
+            "base-uri 'none'",
+            "form-action 'none'",
+            f"frame-ancestors {' '.join(parents) or NOBODY}",
+        )
+    )
+
+
+def _headers(policy: str, *, agent: Mapping[str, Any], stock: StockRenderer | None = None) -> dict[str, str]:
     # A page under COEP shows only frames that bear both of the cross-origin headers; no other page minds them. Pictures
     # from hosts that the agent lists come without credentials, since hardly any host of pictures bears CORP.
     embedder = "credentialless" if agent.get("image_hosts") else "require-corp"
-    microphone = "(self)" if agent.get("dictation") else "()"
+    # OpenAI's frame bears neither, and would be kept out.
+    embedder = "unsafe-none" if stock is not None else embedder
+    ears = "(self)" if stock is None else f'(self "{stock.origin}")'
+    microphone = ears if agent.get("dictation") else "()"
     return {
         "Content-Security-Policy": policy,
         "Cross-Origin-Embedder-Policy": embedder,

@@ -34,6 +34,7 @@ class SiteKey:
     public_key: str
     agent_id: str
     origins: tuple[str, ...]
+    openai_domain_key: str | None = None
 
     def admits(self, origin: str | None) -> bool:
         """Whether a canonical origin (see `origins.parse_origin`) is on the key's list."""
@@ -124,4 +125,4 @@ async def read_site_key(session: AsyncSession, tenant_id: UUID, *, domain_key_id
     )
     if row is None:
         raise UnknownDomainKey("This domain key was revoked. Make a new one.")
-    return SiteKey(tenant_id, domain_key_id, row.public_key, row.agent_id, tuple(row.origins))
+    return SiteKey(tenant_id, domain_key_id, row.public_key, row.agent_id, tuple(row.origins), row.openai_domain_key)
