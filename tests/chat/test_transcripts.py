@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,6 +21,7 @@ from chatkit.types import (
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor, system
 from stonechat.assistant.turn import GenerateItemId
+from stonechat.chat.conversations import list_feedback
 from stonechat.chat.models import Feedback
 from stonechat.chat.resume import tail
 from stonechat.chat.transcripts import Transcript, list_judgements, read_transcript
@@ -149,6 +151,36 @@ async def test_feedback_is_shown_and_counted(chat: Chat, anna: Caller, database:
     async with database.tenant(anna.tenant_id) as session:
         found = await list_judgements(session, system(anna.tenant_id), thread_ids=[thread_id, "thr_other"])
     assert found == {thread_id: (0, 1)}
+
+
+async def test_the_reason_of_a_judgement_is_for_the_team_until_the_visitor_thinks_otherwise(
+    chat: Chat, anna: Caller, database: Database
+) -> None:
+    thread_id = await say(chat, anna, "Good?")
+    answer = (await read(database, anna, thread_id)).messages[1].id
+
+    async def judge(kind: str, reason: object = None) -> None:
+        params = {"thread_id": thread_id, "item_ids": [answer], "kind": kind}
+        request = chat.server.parse(
+            json.dumps({"type": "items.feedback", "params": params, "metadata": {"reason": reason}})
+        )
+        assert await chat.server.answer(request, anna) == b"{}"  # type: ignore[arg-type]
+
+    for given, kept in (
+        (" It is\x00 about\npears. ", "It is about pears."),
+        ("x" * 501, "x" * 500),
+        (7, "x" * 500),
+        ("", "x" * 500),
+    ):
+        await judge("negative", given)
+        assert (await read(database, anna, thread_id)).messages[1].reason == kept
+    async with database.tenant(anna.tenant_id) as session:
+        [judged] = await list_feedback(session, system(anna.tenant_id), thread_id=thread_id)
+    assert (judged.kind, judged.reason) == ("negative", "x" * 500)
+    await judge("positive")
+    messages = (await read(database, anna, thread_id)).messages
+    assert [message.reason for message in messages] == ["", ""]
+    assert (await chat.server.store.load_visible_items(thread_id, None, 20, "desc", anna)).data[0].id == answer
 
 
 async def test_others_find_nothing(chat: Chat, anna: Caller, database: Database, make_tenant: object) -> None:

@@ -34,7 +34,11 @@ async def furnished(site: UploadSite, visitor: Visitor) -> str:
     events = await visitor.say("Where is my “order”?", file["id"])
     thread = next(event["thread"]["id"] for event in events if event["type"] == "thread.created")
     answer = next(event["item"]["id"] for event in reversed(events) if event["type"] == "thread.item.done")
-    judged = {"type": "items.feedback", "params": {"thread_id": thread, "item_ids": [answer], "kind": "positive"}}
+    judged = {
+        "type": "items.feedback",
+        "params": {"thread_id": thread, "item_ids": [answer], "kind": "positive"},
+        "metadata": {"reason": "Quick."},
+    }
     assert (await visitor.client.post("/chatkit", json=judged, headers=visitor.headers)).status_code == 200
     await visitor.say("And now?", thread=thread)
     return str(thread)
@@ -68,7 +72,8 @@ async def test_the_export_holds_all_that_is_the_visitors_and_nothing_else(site: 
     conversation = document["conversations"][0]
     said = [item["content"][0]["text"] for item in conversation["items"] if item["type"] == "user_message"]
     assert said == ["Where is my “order”?", "And now?"]
-    assert conversation["feedback"][0]["kind"] == "positive"
+    [judged] = conversation["feedback"]
+    assert (judged["kind"], judged["reason"]) == ("positive", "Quick.")
     assert "token=" in json.dumps(conversation["items"][0]["attachments"])
     assert document["truncated"] is False
     assert "Bens" not in json.dumps(document)

@@ -17,6 +17,7 @@ const deeds = {
   act: vi.fn<Deeds["act"]>(),
   tellPage: vi.fn<Deeds["tellPage"]>(),
   answerForm: vi.fn<Deeds["answerForm"]>(),
+  judge: vi.fn<Deeds["judge"]>(),
   announce: vi.fn<Deeds["announce"]>(),
   discard: vi.fn<Deeds["discard"]>(),
   transcribe: vi.fn<Deeds["transcribe"]>(),

@@ -14,6 +14,7 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.chat.codec import HIDDEN_KINDS
 from stonechat.chat.models import Feedback, Handling, Thread, ThreadItem
+from stonechat.chat.reasons import reasons_of
 from stonechat.errors import NotFound
 from stonechat.identity.models import User
 from stonechat.web import Page, decode_cursor, encode_cursor
@@ -75,6 +76,8 @@ class FeedbackView(BaseModel):
 
     item_id: str
     kind: str
+    reason: str | None
+    """Why, in the visitor's own words."""
     agent_version: int | None
     created_at: AwareDatetime
 
@@ -161,9 +164,18 @@ async def list_feedback(session: AsyncSession, actor: Actor, *, thread_id: str) 
         .order_by(Feedback.created_at)
         .limit(MAX_ITEMS)
     )
+    rows = list(await session.scalars(chosen))
+    judged = {row.item_id: row.kind for row in rows}
+    reasons = await reasons_of(session, actor.tenant_id, thread_id=thread_id, judged=judged)
     return [
-        FeedbackView(item_id=row.item_id, kind=row.kind, agent_version=row.agent_version, created_at=row.created_at)
-        for row in await session.scalars(chosen)
+        FeedbackView(
+            item_id=row.item_id,
+            kind=row.kind,
+            reason=reasons.get(row.item_id),
+            agent_version=row.agent_version,
+            created_at=row.created_at,
+        )
+        for row in rows
     ]
 
 

@@ -18,6 +18,7 @@ from chatkit.types import (
     ClientToolCallItem,
     FeedbackKind,
     InputTranscribeReq,
+    ItemsFeedbackReq,
     ItemsListReq,
     NonStreamingReq,
     StreamingReq,
@@ -48,6 +49,7 @@ from pydantic import TypeAdapter, ValidationError
 from stonechat.chat.attachments import require_uploaded
 from stonechat.chat.codec import is_hidden
 from stonechat.chat.journal import locked
+from stonechat.chat.reasons import reasons_given
 from stonechat.chat.store import DEFAULT_PAGE, Context, PostgresStore
 from stonechat.errors import InvalidInput, MalformedBody, NotFound, NotOffered, WrongItem
 
@@ -185,11 +187,15 @@ class TenantChatKitServer(ChatKitServer[Context], Generic[Context]):
             case _:
                 pass
         try:
-            return await super()._process_non_streaming(request, context)
+            answer = await super()._process_non_streaming(request, context)
         except ValueError as error:
             if isinstance(request, InputTranscribeReq) and type(error).__name__ == "Error":  # binascii's
                 raise InvalidInput("The audio is not valid base64.") from None
             raise
+        if isinstance(request, ItemsFeedbackReq):
+            for reason in reasons_given(request):
+                await self.store.save_item(reason.thread_id, reason, context)
+        return answer
 
     def require_offered(self, method: str, what: str) -> None:
         """Raise `NotOffered` unless a subclass gave the method a body."""

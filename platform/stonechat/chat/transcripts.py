@@ -16,6 +16,7 @@ from stonechat.assistant.guardrails.findings import GUARDRAIL_KIND, noted_senten
 from stonechat.chat.codec import HIDDEN_KINDS
 from stonechat.chat.conversations import ConversationSummary, get_summary
 from stonechat.chat.models import Feedback, RunRow, ThreadItem
+from stonechat.chat.reasons import reasons_of
 from stonechat.knowledge.browse import find_cited
 from stonechat.web import decode_cursor, encode_cursor
 
@@ -62,6 +63,8 @@ class Message:
     marks: tuple[tuple[int, int], ...] = ()
     """Where the text cites: characters before it, and the source's number; in order."""
     feedback: str | None = None
+    reason: str = ""
+    """Why the visitor judged it so, in their own words."""
     outcome: Outcome = "done"
     notes: tuple[str, ...] = ()
     """What the guardrails tell the team; then nobody said anything."""
@@ -105,6 +108,7 @@ async def read_transcript(
     page = rows[:limit][::-1]
     more = len(rows) > limit
     judged = await _feedback(session, actor, thread_id, page)
+    reasons = await reasons_of(session, actor.tenant_id, thread_id=thread_id, judged=judged)
     ends = await _unusual_ends(session, actor, thread_id)
     items = [(row, json.loads(row.data)) for row in page]
     notes = [note for _, data in items for part in _parts(data) for note in part.get("annotations") or ()]
@@ -123,6 +127,7 @@ async def read_transcript(
             by_url=by_url,
             by_title=by_title,
             feedback=judged.get(row.item_id),
+            reason=reasons.get(row.item_id, ""),
             outcome=ends[row.run_id].outcome if row.run_id in ends and last[row.run_id] == row.item_id else "done",
             run_id=row.run_id if row.run_id and last[row.run_id] == row.item_id else None,
         )
@@ -212,6 +217,7 @@ def _message(
     by_url: dict[str, str],
     by_title: dict[str, str],
     feedback: str | None,
+    reason: str,
     outcome: Outcome,
     run_id: str | None,
 ) -> Message:
@@ -264,6 +270,7 @@ def _message(
         sources=tuple(sources),
         marks=tuple(sorted(marks)),
         feedback=feedback,
+        reason=reason,
         outcome=outcome,
         notes=tuple(noted_sentences(data.get("content"))),
         written_by=row.written_by,

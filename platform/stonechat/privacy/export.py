@@ -12,6 +12,7 @@ from stonechat import clock
 from stonechat.chat import models
 from stonechat.chat.attachments import Attachments
 from stonechat.chat.codec import HIDDEN_KINDS
+from stonechat.chat.reasons import reasons_of
 from stonechat.db.session import Database
 from stonechat.identity.caller import Caller
 from stonechat.identity.models import User
@@ -117,4 +118,9 @@ async def _feedback(database: Database, caller: Caller, thread_id: str) -> list[
     )
     async with database.tenant(caller.tenant_id, user_id=caller.user_id) as session:
         rows = (await session.execute(chosen.order_by(row.created_at).limit(1_000))).all()
-    return [{"item_id": item_id, "kind": kind} for item_id, kind in rows]
+        judged = {str(item_id): str(kind) for item_id, kind in rows}
+        reasons = await reasons_of(session, caller.tenant_id, thread_id=thread_id, judged=judged)
+    return [
+        {"item_id": item_id, "kind": kind} | ({"reason": reasons[item_id]} if item_id in reasons else {})
+        for item_id, kind in rows
+    ]

@@ -253,6 +253,11 @@ export type PlainRequest =
   | { readonly type: "attachments.delete"; readonly params: { readonly attachment_id: string } }
   | { readonly type: "input.transcribe"; readonly params: { readonly audio_base64: string; readonly mime_type: string } }
   | { readonly type: "threads.get_by_id" | "threads.delete"; readonly params: { readonly thread_id: string } }
+  | {
+      readonly type: "items.feedback";
+      readonly params: { readonly thread_id: string; readonly item_ids: readonly string[]; readonly kind: "positive" | "negative" };
+      readonly metadata: { readonly reason?: string | undefined };
+    }
   | { readonly type: "threads.update"; readonly params: { readonly thread_id: string; readonly title: string } }
   | {
       readonly type: "threads.list";

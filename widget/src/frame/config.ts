@@ -18,6 +18,8 @@ export interface Agent extends Offers {
   /** The site's own language. */
   readonly locale: string | null;
   readonly placeholder: string | null;
+  /** Whether visitors may judge answers. */
+  readonly feedback: boolean;
   readonly launcher: { readonly label: string; readonly position: "left" | "right" };
   /** Hosts, besides the platform's, from which a widget's pictures may come: `img.example.com` or `*.example.com`. */
   readonly imageHosts: readonly string[];
@@ -71,6 +73,7 @@ function parseAgent(value: Json): Agent {
     disclaimer: text(value.disclaimer) || null,
     locale: text(value.locale) || null,
     placeholder: written(value.placeholder) || null,
+    feedback: value.feedback === true,
     launcher: {
       label: (text(launcher.label) ?? "").slice(0, 80),
       position: oneOf(launcher.position, ["right", "left"], "right"),

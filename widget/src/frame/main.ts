@@ -84,6 +84,10 @@ async function run(parent: Parent | null): Promise<void> {
     act: (itemId, action, streaming) => chat.act(itemId, action, streaming),
     tellPage: (item, { type: name, payload }) => parent?.post({ type: "action", detail: { name, payload, item } }),
     answerForm: (itemId, submission) => chat.answerForm(itemId, submission),
+    async judge(item, kind, reason) {
+      const params = { thread_id: chat.state.thread?.id ?? "", item_ids: [item], kind };
+      await api.plain({ type: "items.feedback", params, metadata: { reason } });
+    },
     announce: (file) => api.announce(file),
     discard: (attachment) => api.discard(attachment),
     transcribe: (audio, mimeType) => api.transcribe(audio, mimeType),

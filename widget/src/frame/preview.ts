@@ -25,6 +25,7 @@ const idle: Deeds = {
   act: async () => undefined,
   tellPage: () => undefined,
   answerForm: async () => undefined,
+  judge: async () => undefined,
   announce: () => Promise.reject(new Error()),
   discard: async () => undefined,
   transcribe: async () => "",

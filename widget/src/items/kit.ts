@@ -14,6 +14,8 @@ export interface Deeds {
   /** An action that is for the page around the chat. */
   tellPage(itemId: string, action: WidgetAction): void;
   answerForm(itemId: string, submission: Submission): Promise<void>;
+  /** The visitor's judgement of an answer, and why. */
+  judge(itemId: string, kind: "positive" | "negative", reason?: string): Promise<void>;
   announce(file: { name: string; size: number; mime_type: string }): Promise<{ attachment: Attachment; put: string }>;
   discard(attachment: string): Promise<void>;
   transcribe(audio: string, mimeType: string): Promise<string>;

@@ -96,7 +96,7 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     pictureAddress: (src) => pictureAddress(src, hosts, location),
     announce: (text) => setText(status, text),
   };
-  const log = createLog({ locale, agentName: name, kit, extras }, start, events);
+  const log = createLog({ locale, agentName: name, kit, extras, judged: agent?.feedback ?? false }, start, events);
   const rich = isRich(agent);
   const composer = createComposer(locale, agent?.placeholder ?? null, rich, {
     send: (said) => events.send(said),

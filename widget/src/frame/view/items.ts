@@ -5,6 +5,7 @@ import type { Entry, ItemStatus } from "../../chat/state.ts";
 import type { Kit, LoadExtras } from "../../items/kit.ts";
 import { later } from "../../items/later.ts";
 import type { Key } from "../../locale/index.ts";
+import { deedsOf } from "./deeds.ts";
 import { h, icon, setAttribute, setText, type IconName } from "./dom.ts";
 import { MarkdownView } from "./markdown.ts";
 import { openCited } from "./cited.ts";
@@ -19,6 +20,10 @@ export interface Context {
   readonly agentName: string;
   readonly kit: Kit;
   readonly extras: LoadExtras;
+  /** Whether visitors may judge answers. */
+  readonly judged: boolean;
+  /** Have the last answer written again. */
+  readonly again: () => void;
 }
 
 type Maker<T extends ThreadItem> = (context: Context) => { element: HTMLElement; draw(item: T, status: ItemStatus, local: boolean): void };
@@ -65,13 +70,15 @@ function attached({ type, name, preview_url }: Attachment, kit: Kit): HTMLElemen
 
 const STATES: Partial<Record<ItemStatus, Key>> = { stopped: "stopped", failed: "interrupted" };
 
-const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName }) => {
+const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName, judged, again }) => {
   const { locale } = kit;
   const body = h("div", { class: "prose", dir: "auto" });
   const foot = h("div", { class: "foot" });
   const state = h("div", { class: "state" });
+  const tools = h("div");
   const parts: MarkdownView[] = [];
   let listed = "";
+  let whole = "";
   const open = (id: string) => (citation: Citation) => openCited(kit, id, citation.annotation, titleOf(citation.source));
   return {
     element: h(
@@ -81,6 +88,7 @@ const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName }) => {
       body,
       foot,
       state,
+      tools,
     ),
     draw(item, status) {
       const citations = cite(item);
@@ -97,6 +105,9 @@ const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName }) => {
       }
       const key = STATES[status];
       setText(state, key ? locale.t(key) : "");
+      const text = status === "streaming" ? "" : item.content.map((part) => part.text).join("\n\n").trim();
+      if (text !== whole) tools.replaceChildren(...(text ? deedsOf(kit, { id: item.id, text, shown: body }, judged, again) : []));
+      whole = text;
     },
   };
 };

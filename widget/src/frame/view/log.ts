@@ -22,6 +22,7 @@ export interface LogContext {
   readonly agentName: string;
   readonly kit: Omit<Kit, "grew">;
   readonly extras: LoadExtras;
+  readonly judged: boolean;
 }
 
 export interface LogEvents {
@@ -30,9 +31,9 @@ export interface LogEvents {
 }
 
 export function createLog(given: LogContext, start: HTMLElement, events: LogEvents): Log {
-  const { locale, agentName, extras } = given;
+  const { locale, agentName, extras, judged } = given;
   const grew = () => pinned && toEnd();
-  const context: Context = { agentName, extras, kit: { ...given.kit, grew } };
+  const context: Context = { agentName, extras, judged, again: () => events.retry(), kit: { ...given.kit, grew } };
   const earlier = h("button", { type: "button", class: "link earlier" }, locale.t("earlier"));
   earlier.onclick = () => events.earlier();
   const list = h("div", { class: "entries" });
@@ -136,6 +137,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
       earlier.disabled = state.history.phase === "loading";
       setText(earlier, state.history.phase === "loading" ? locale.t("loading") : locale.t("earlier"));
       setAttribute(scroller, "aria-busy", state.phase !== "idle" || state.history.phase === "loading" ? "true" : "false");
+      scroller.toggleAttribute("data-locked", state.thread !== null && state.thread.status.type !== "active");
       if (state.entries !== previous.entries) drawEntries(state.entries);
       drawActivity(state);
       if (state.notices !== previous.notices) notices.replaceChildren(...state.notices.map(noticeCard));

@@ -5,6 +5,7 @@
  */
 import type { Token, Tokens } from "marked";
 import type { Mark } from "../../chat/citations.ts";
+import { copyText } from "./deeds.ts";
 import { h, icon, setText } from "./dom.ts";
 
 /** Draws what belongs in a slot, by its number. */
@@ -52,11 +53,7 @@ function codeBlock(source: string): HTMLElement {
   if (!copyWords.copy) return block;
   const button = h("button", { type: "button", class: "copy" }, icon("copy"), h("span", {}, copyWords.copy));
   button.onclick = async () => {
-    await navigator.clipboard.writeText(source).catch(() => {
-      // Not allowed in this page: the old way needs no permission, only a selection.
-      getSelection()?.selectAllChildren(code);
-      document.execCommand("copy");
-    });
+    await copyText(source, code);
     setText(button.lastElementChild as Element, copyWords.copied);
     setTimeout(() => setText(button.lastElementChild as Element, copyWords.copy), 2_000);
   };
