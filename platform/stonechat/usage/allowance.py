@@ -1,0 +1,358 @@
+"""What a tenant may use in a billing period, by its plan: how much is included, where the hard end is, and how far it is.
+
+`usage_allowances` holds a row for each tenant whose plan bounds its use; the chat's SQL functions reserve and settle
+against it. Everybody else has none, and pays nothing for it. Three points count:
+
+- *included*: what the plan includes in a month of use. From there on the tenant is over the soft limit.
+- *grace*: a tenant that pays and has been here for long goes on a little beyond: see `grace_percent`.
+- *hard*: where questions are answered by the steps that the tenant chose instead (`usage/choices.py`). With overage it is
+  where the tenant's spend cap is reached; without a cap there is none.
+
+Whoever changes a subscription, or an exception from a plan, calls `refresh_allowance` in the same transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import case, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock
+from stonechat.accounts.actor import Actor
+from stonechat.accounts.audit import record_audit
+from stonechat.accounts.models import Tenant
+from stonechat.errors import InvalidInput
+from stonechat.plans.entitlements import Entitlements, entitlements
+from stonechat.plans.subscription import usage_period
+from stonechat.usage.allowance_models import UsageAlertRow, UsageAllowanceRow, UsageChoicesRow
+from stonechat.usage.period_use import Used, used_in
+from stonechat.usage.quota import UsageBudgetRow, UsageReservationRow, month_of
+
+GRACE_AFTER = ((timedelta(days=365), 20), (timedelta(days=90), 10))
+"""Age of a tenant that pays → percent of grace."""
+CHEAPER_MODEL = r"^(extractive|[a-z0-9][a-z0-9-]{0,38}/[\x21-\x7e]{1,200})$"
+TOO_EARLY = timedelta(hours=6)
+"""So soon in a period nothing is projected."""
+
+MAX_CAP_MICROS = 10**15
+
+Over = Literal["soft", "hard"]
+Step = Literal["cheaper_model", "approved_answers", "ask_email", "hand_over", "message"]
+"""What is done with a question when nothing more may be used: answer by a cheaper model, from question-answer pairs only,
+ask for an e-mail address, ask a person to take over, or say so kindly."""
+
+
+class Steps(BaseModel):
+    """What is done with a question at the hard end, in order, until one step can; saying so kindly is always the last."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[tuple[Step, ...], Field(max_length=5)] = ("message",)
+    cheaper_model: Annotated[str, Field(max_length=240, pattern=CHEAPER_MODEL)] | None = None
+    """`<provider>/<model>`, or `extractive`, which costs nothing. The last tenth of every bound is kept for it."""
+
+    @model_validator(mode="after")
+    def _steps_can_be_done(self) -> Self:
+        if len(set(self.steps)) < len(self.steps):
+            raise ValueError("a step stands there twice")
+        if "message" in self.steps[:-1]:
+            raise ValueError("nothing comes after the message")
+        if "cheaper_model" in self.steps and self.cheaper_model is None:
+            raise ValueError("say which model is the cheaper one")
+        return self
+
+
+class Amounts(BaseModel):
+    """Messages (answers by a language model) and tokens. None is no bound."""
+
+    model_config = ConfigDict(frozen=True)
+
+    messages: int | None
+    tokens: int | None
+
+
+class Period(BaseModel):
+    """From `start` until just before `end`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: AwareDatetime
+    end: AwareDatetime
+
+
+class Alert(BaseModel):
+    """An alert of this period."""
+
+    model_config = ConfigDict(frozen=True)
+
+    percent: int
+    at: AwareDatetime
+
+
+class Overage(BaseModel):
+    """Going on beyond what is included, for money. Money is in millionths of the plan's currency."""
+
+    model_config = ConfigDict(frozen=True)
+
+    micros_per_1k_tokens: int | None
+    """What the plan asks; None where it offers none."""
+    opt_in: bool
+    active: bool
+    """Whether it is offered to the tenant as it stands, and chosen."""
+    spend_cap_micros: int | None
+    tokens: int
+    """Beyond what is included, in this period, so far."""
+    cost_micros: int
+    """Of those."""
+
+
+class AllowanceState(BaseModel):
+    """What the tenant may use in its period, and how far it is. Without bounds `percent` is 0 and `over` None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    period: Period
+    included: Amounts
+    hard: Amounts
+    """Where questions begin to be refused."""
+    used: Amounts
+    reserved: Amounts
+    """For answers that are being written."""
+    percent: int
+    """Of what is included, the bound that is nearest; may be above 100."""
+    projected_at_period_end: Amounts | None
+    """If it goes on as it did so far; None while it is too early to say."""
+    projected_percent: int | None
+    alerts: list[Alert]
+    over: Over | None
+    grace_percent: int
+    overage: Overage
+    refused: int
+    """Questions of this period that met the hard end."""
+    refused_at: AwareDatetime | None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the plan bounds anything."""
+        return self.included.messages is not None or self.included.tokens is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan, its exceptions and the tenant's choices come to."""
+
+    period: Period
+    included: Amounts
+    hard: Amounts
+    grace_percent: int
+    overage_price: int | None
+    """What the plan asks for a thousand tokens; None where it offers none."""
+    opt_in: bool
+    overage_active: bool
+    spend_cap_micros: int | None
+
+
+def grace_percent(held: Entitlements, *, since: datetime, at: datetime) -> int:
+    """How much more than is included a tenant may use before the hard end, in percent.
+
+    Who pays (a plan with a price, in force and not overdue) and has had its account for 90 days gets 10, after a year 20,
+    so that nobody who is trusted is cut off in the middle of a day. Trials and free plans get none.
+    """
+    if held.lapsed or held.plan.is_free or held.subscription.status != "active":
+        return 0
+    return next((percent for age, percent in GRACE_AFTER if at - since >= age), 0)
+
+
+async def terms_of(session: AsyncSession, tenant_id: UUID, *, at: datetime | None = None) -> Terms:
+    """What holds for the tenant now, or at another moment, whatever was used."""
+    at = at or clock.now()
+    held = await entitlements(session, tenant_id, at=at)
+    since = await session.scalar(select(Tenant.created_at).where(Tenant.tenant_id == tenant_id)) or at
+    choices = await session.get(UsageChoicesRow, tenant_id, populate_existing=True)
+    start, end = usage_period(held.subscription, at)
+    included = Amounts(messages=held.terms.included_messages, tokens=held.terms.included_tokens)
+    price = held.terms.overage_micros_per_1k_tokens if included.tokens is not None else None
+    opt_in = choices is not None and choices.overage_opt_in
+    cap = None if choices is None else choices.spend_cap_micros
+    # Money that is not there yet is not spent: neither in a trial nor while a payment is overdue.
+    active = opt_in and price is not None and not held.lapsed and held.subscription.status == "active"
+    grace = grace_percent(held, since=since, at=at)
+    if active and price is not None and included.tokens is not None:
+        room = None if cap is None or price == 0 else included.tokens + cap * 1000 // price
+        hard = Amounts(messages=None, tokens=room)  # what is paid for is tokens
+    else:
+        hard = Amounts(messages=_with_grace(included.messages, grace), tokens=_with_grace(included.tokens, grace))
+    return Terms(Period(start=start, end=end), included, hard, grace, price, opt_in, active, cap)
+
+
+async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
+    """Make the tenant's allowance what its plan says now, and its count what the ledger says. Twice changes nothing.
+
+    Deletes it where nothing is bounded. Exact: entries come in only with the row that is locked here.
+    """
+    terms = await terms_of(session, tenant_id)
+    row, budget = UsageAllowanceRow, UsageBudgetRow
+    if terms.included.messages is None and terms.included.tokens is None:
+        await session.execute(delete(row).where(row.tenant_id == tenant_id))
+        unbounded = budget.max_tokens.is_(None) & budget.max_cost_micros.is_(None)
+        await session.execute(delete(budget).where(budget.tenant_id == tenant_id, unbounded))
+        return
+    made = insert(budget).values(tenant_id=tenant_id, month=month_of(clock.now()))
+    await session.execute(made.on_conflict_do_nothing(index_elements=[budget.tenant_id]))
+    await session.execute(select(budget.tenant_id).where(budget.tenant_id == tenant_id).with_for_update())
+    used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)
+    values: dict[str, Any] = {
+        "period_start": terms.period.start,
+        "period_end": terms.period.end,
+        "included_messages": terms.included.messages,
+        "included_tokens": terms.included.tokens,
+        "hard_messages": terms.hard.messages,
+        "hard_tokens": terms.hard.tokens,
+        "overage_micros_per_1k_tokens": terms.overage_price if terms.overage_active else None,
+        "grace_percent": terms.grace_percent,
+        "used_messages": used.messages,
+        "used_tokens": used.tokens,
+        "updated_at": clock.now(),
+    }
+    statement = insert(row).values(tenant_id=tenant_id, **values)
+    changed = {name: statement.excluded[name] for name in values}
+    changed["refused"] = case((row.period_start == statement.excluded.period_start, row.refused), else_=0)
+    await session.execute(statement.on_conflict_do_update(index_elements=[row.tenant_id], set_=changed))
+
+
+async def allowance_state(session: AsyncSession, tenant_id: UUID) -> AllowanceState:
+    """What the tenant may use in the period that is now, and how far it is; counted without bounds, too."""
+    now = clock.now()
+    terms = await terms_of(session, tenant_id, at=now)
+    row = await session.get(UsageAllowanceRow, tenant_id, populate_existing=True)
+    current = row is not None and row.period_start == terms.period.start
+    if row is not None and current:
+        used = Used(row.used_messages, row.used_tokens)
+    else:
+        used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)
+    held = UsageReservationRow
+    sums = select(func.count(), func.coalesce(func.sum(held.tokens), 0)).where(held.tenant_id == tenant_id)
+    runs, tokens = (await session.execute(sums)).one()
+    alerts = await session.scalars(
+        select(UsageAlertRow)
+        .where(
+            UsageAlertRow.tenant_id == tenant_id,
+            UsageAlertRow.bound == "plan",
+            UsageAlertRow.period_start == terms.period.start,
+        )
+        .order_by(UsageAlertRow.percent)
+    )
+    percent = percent_of(used, terms.included)
+    projected = _projected(used, terms.period, now)
+    beyond = max(0, used.tokens - terms.included.tokens) if terms.included.tokens is not None else 0
+    return AllowanceState(
+        period=terms.period,
+        included=terms.included,
+        hard=terms.hard,
+        used=Amounts(messages=used.messages, tokens=used.tokens),
+        reserved=Amounts(messages=runs, tokens=int(tokens)),
+        percent=percent,
+        projected_at_period_end=None
+        if projected is None
+        else Amounts(messages=projected.messages, tokens=projected.tokens),
+        projected_percent=None if projected is None else percent_of(projected, terms.included),
+        alerts=[Alert(percent=alert.percent, at=alert.alerted_at) for alert in alerts],
+        over=_over(used, terms),
+        grace_percent=terms.grace_percent,
+        overage=Overage(
+            micros_per_1k_tokens=terms.overage_price,
+            opt_in=terms.opt_in,
+            active=terms.overage_active,
+            spend_cap_micros=terms.spend_cap_micros,
+            tokens=beyond,
+            cost_micros=beyond * (terms.overage_price or 0) // 1000 if terms.overage_active else 0,
+        ),
+        refused=row.refused if row is not None and current else 0,
+        refused_at=row.refused_at if row is not None and current else None,
+    )
+
+
+async def put_overage(
+    session: AsyncSession, actor: Actor, *, opt_in: bool, spend_cap_micros: int | None = None
+) -> AllowanceState:
+    """Go on beyond what is included, for money, up to a cap a period; or stop doing so. It holds from the next question on.
+
+    Where the plan offers no overage, or not yet, the choice is kept for when it does.
+    """
+    actor.require("admin")
+    chosen = {"overage_opt_in": opt_in, "spend_cap_micros": spend_cap_micros}
+    if spend_cap_micros is not None and not 0 <= spend_cap_micros <= MAX_CAP_MICROS:
+        raise InvalidInput(
+            "A cap is an amount from 0 on, or nothing.",
+            errors=[{"field": "spend_cap_micros", "message": "This is not an amount that can be spent."}],
+        )
+    await _choose(session, actor.tenant_id, chosen)
+    await record_audit(session, actor, "usage.put_overage", detail=chosen)
+    await refresh_allowance(session, actor.tenant_id)
+    return await allowance_state(session, actor.tenant_id)
+
+
+async def put_steps(session: AsyncSession, actor: Actor, *, steps: Steps) -> Steps:
+    """Replace what is done, in order, when nothing more may be used. It holds from the next question on."""
+    actor.require("admin")
+    await _choose(session, actor.tenant_id, {"steps": list(steps.steps), "cheaper_model": steps.cheaper_model})
+    await record_audit(session, actor, "usage.put_steps", detail=steps.model_dump(mode="json"))
+    return steps
+
+
+async def get_steps(session: AsyncSession, actor: Actor) -> Steps:
+    """What the tenant chose; by default, to say so kindly."""
+    actor.require("read")
+    return await steps_of(session, actor.tenant_id)
+
+
+async def steps_of(session: AsyncSession, tenant_id: UUID) -> Steps:
+    """`get_steps` for the chat, which has no actor."""
+    row = await session.get(UsageChoicesRow, tenant_id, populate_existing=True)
+    return Steps() if row is None else Steps(steps=row.steps, cheaper_model=row.cheaper_model)
+
+
+async def _choose(session: AsyncSession, tenant_id: UUID, chosen: dict[str, Any]) -> None:
+    chosen = chosen | {"updated_at": clock.now()}
+    statement = insert(UsageChoicesRow).values(tenant_id=tenant_id, **chosen)
+    await session.execute(statement.on_conflict_do_update(index_elements=[UsageChoicesRow.tenant_id], set_=chosen))
+
+
+def percent_of(used: Used, included: Amounts) -> int:
+    """Of the bound that is nearest to being used up; rounded down, so that 100 means all of it."""
+    shares = [
+        100 if bound == 0 else 100 * amount // bound
+        for amount, bound in ((used.messages, included.messages), (used.tokens, included.tokens))
+        if bound is not None
+    ]
+    return max(shares, default=0)
+
+
+def _with_grace(included: int | None, percent: int) -> int | None:
+    return None if included is None else included * (100 + percent) // 100
+
+
+def _over(used: Used, terms: Terms) -> Over | None:
+    def reaches(bounds: Amounts) -> bool:
+        return (bounds.messages is not None and used.messages >= bounds.messages) or (
+            bounds.tokens is not None and used.tokens >= bounds.tokens
+        )
+
+    if reaches(terms.hard):
+        return "hard"
+    return "soft" if reaches(terms.included) else None
+
+
+def _projected(used: Used, period: Period, now: datetime) -> Used | None:
+    """As much as so far in each hour that is left."""
+    gone, whole = now - period.start, period.end - period.start
+    if gone < TOO_EARLY:
+        return None
+    share = min(gone / whole, 1.0)
+    return Used(round(used.messages / share), round(used.tokens / share))
