@@ -1,16 +1,17 @@
 """Everything that can go wrong in a way that a caller should know about.
 
     StonechatError
-      BadRequest            400   MalformedBody, InvalidCursor
+      BadRequest            400   MalformedBody, InvalidCursor, WebhookRefused
       Unauthenticated       401   InvalidSession, InvalidUserToken, InvalidApiKey, InvalidTicket, SignInNeeded,
-                              SignInRefused
+                              OperatorSignInNeeded, SignInRefused
+      PaymentDeclined       402
       Forbidden             403   OriginNotAllowed, ScopeMissing, RoleTooLow, TargetNotAllowed,
-                              ForgedRequest, InvalidLink
+                              ForgedRequest, InvalidLink, PlanLimitReached, FeatureNotInPlan, TenantSuspended
       NotFound              404   UnknownDomainKey
       MethodNotAllowed      405
       Conflict              409   AgentNotPublished, ThreadBusy, ThreadLocked, AlreadyExists, IdempotencyKeyReused, EditConflict,
                               WrongItem, NotOffered, AttachmentNotUploaded, AttachmentAlreadyUploaded, StorageFull,
-                              TooManySources, BudgetUsedUp
+                              TooManySources, BudgetUsedUp, BillingOff
       UploadTooSlow         408
       PayloadTooLarge       413   AudioTooLarge
       UnsupportedMediaType  415
@@ -73,6 +74,10 @@ class InvalidCursor(BadRequest):
     code, title = "invalid_cursor", "The cursor is not one that this list handed out"
 
 
+class WebhookRefused(BadRequest):
+    code, title = "webhook_refused", "This message is not signed as it should be, or too old"
+
+
 class Unauthenticated(StonechatError):
     status, code, title = 401, "unauthenticated", "This request needs credentials"
 
@@ -97,8 +102,16 @@ class SignInNeeded(Unauthenticated):
     code, title = "sign_in_needed", "Sign in to see this page"
 
 
+class OperatorSignInNeeded(Unauthenticated):
+    code, title = "operator_sign_in_needed", "Sign in as an operator to see this page"
+
+
 class SignInRefused(Unauthenticated):
     code, title = "sign_in_refused", "The e-mail address or the password is wrong"
+
+
+class PaymentDeclined(StonechatError):
+    status, code, title = 402, "payment_declined", "The payment did not go through"
 
 
 class Forbidden(StonechatError):
@@ -127,6 +140,22 @@ class ForgedRequest(Forbidden):
 
 class InvalidLink(Forbidden):
     code, title = "invalid_link", "This link is not valid, or not any more"
+
+
+class TenantSuspended(Forbidden):
+    code, title = "tenant_suspended", "This chat is paused at the moment"
+
+
+class PlanLimitReached(Forbidden):
+    """`limit` names the bound, `included` is what the plan holds and `used` what there is."""
+
+    code, title = "plan_limit", "The plan has no room for this"
+
+
+class FeatureNotInPlan(Forbidden):
+    """`feature` names what the plan lacks."""
+
+    code, title = "plan_feature", "The plan does not include this"
 
 
 class NotFound(StonechatError):
@@ -179,6 +208,10 @@ class NotOffered(Conflict, RuntimeError):
 
 class BudgetUsedUp(Conflict):
     code, title = "budget_used_up", "No more can be used this month"
+
+
+class BillingOff(Conflict):
+    code, title = "billing_off", "Plans are not changed this way here"
 
 
 class AttachmentNotUploaded(Conflict):

@@ -106,6 +106,10 @@ BAD = {
     "truncate by everybody": ("grant truncate on threads to public", "stonechat_app may truncate threads"),
     "ownership": ("alter table people owner to stonechat_app", "stonechat_app owns table people"),
     "creation": ("grant create on schema public to stonechat_app", "stonechat_app may create things in public"),
+    "a platform's table changed": (
+        "grant update on platform_settings to stonechat_app",
+        "stonechat_app may change platform_settings",
+    ),
     "platform writes": ("grant update on agents to stonechat_platform", "stonechat_platform may write to agents"),
     "definer function": (
         "create function sly() returns bigint language sql security definer set search_path = public, pg_temp "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from stonechat.db.directory import DIRECTORY_TABLES
+from stonechat.db.directory import DIRECTORY_TABLES, PLATFORM_TABLES
 from stonechat.db.tenancy import APP, OWNER, PLATFORM
 
 DEFINER_FUNCTIONS = frozenset({"stonechat_ensure_partitions", "stonechat_purge_run_events", "stonechat_purge_traces"})
@@ -56,6 +56,8 @@ async def faults(connection: asyncpg.Connection) -> list[str]:
         name = table["relname"]
         if table["relispartition"]:
             found += await _partition_faults(connection, name)
+        elif name in PLATFORM_TABLES:
+            found += await _platform_table_faults(connection, name)
         elif name not in DIRECTORY_TABLES:
             found += await _tenant_table_faults(connection, table)
         for verb in ("truncate", "references", "trigger"):
@@ -75,6 +77,12 @@ async def _partition_faults(connection: asyncpg.Connection, name: str) -> list[s
         for role in (APP, PLATFORM)
         if await connection.fetchval(question, role, name)
     ]
+
+
+async def _platform_table_faults(connection: asyncpg.Connection, name: str) -> list[str]:
+    """What is no tenant's, the application at most reads and adds to."""
+    question = "select has_any_column_privilege($1, $2, 'update') or has_table_privilege($1, $2, 'delete')"
+    return [f"{APP} may change {name}"] if await connection.fetchval(question, APP, name) else []
 
 
 async def _tenant_table_faults(connection: asyncpg.Connection, table: asyncpg.Record) -> list[str]:
@@ -101,7 +109,10 @@ async def _tenant_table_faults(connection: asyncpg.Connection, table: asyncpg.Re
         f"{name}: unique {u['relname']} does not begin with tenant_id" for u in uniques if u["attname"] != "tenant_id"
     ]
     for key in await connection.fetch(_KEYS_OF, table["oid"]):
-        if key["target"] not in DIRECTORY_TABLES and (key["first"], key["first_there"]) != ("tenant_id", "tenant_id"):
+        if key["target"] not in DIRECTORY_TABLES | PLATFORM_TABLES and (key["first"], key["first_there"]) != (
+            "tenant_id",
+            "tenant_id",
+        ):
             found.append(f"{name}: foreign key {key['conname']} does not begin with tenant_id")
         if key["on_delete"] in ("n", "d") and "tenant_id" in key["cleared"]:
             found.append(f"{name}: foreign key {key['conname']} would clear tenant_id")
@@ -144,7 +155,7 @@ async def _role_faults(connection: asyncpg.Connection) -> list[str]:
         "and (has_any_column_privilege($1, c.oid, 'insert, update') or has_table_privilege($1, c.oid, 'delete'))",
         PLATFORM,
     )
-    return found + [f"{PLATFORM} may write to {row['name']}" for row in written]
+    return found + [f"{PLATFORM} may write to {row['name']}" for row in written if row["name"] not in PLATFORM_TABLES]
 
 
 async def _code_faults(connection: asyncpg.Connection) -> list[str]:

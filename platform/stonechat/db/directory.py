@@ -26,11 +26,34 @@ DIRECTORY_TABLES = frozenset(
         "setup_tokens",
         "console_sessions",
         "sign_in_failures",
+        "directory_billing_customers",
         "stonechat_partitioned",
         "alembic_version",
     }
 )
 """Tables without a tenant, by name. The job queue lives in a schema of its own, `jobs`."""
+
+PLATFORM_TABLES = frozenset(
+    {
+        "billing_events",
+        "plan_versions",
+        "platform_settings",
+        "operators",
+        "operator_sessions",
+        "operator_audit",
+        "operator_notes",
+        "suspended_tenants",
+        "tenant_deletions",
+        "announcements",
+        "feature_flags",
+        "mail_log",
+        "tenant_summaries",
+        "tenant_months",
+        "platform_days",
+    }
+)
+"""Tables of the platform's own: plans, settings, operators, what billing heard. They hold nothing of a tenant's that another
+could find by asking: the application may read or add there at most, and only operators and sweepers change them."""
 
 
 class Person(Base):

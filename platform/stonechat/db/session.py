@@ -96,7 +96,7 @@ class Database:
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[AsyncSession]:
-        """One transaction that may read across tenants, for sweepers and operators; it may write nowhere."""
+        """One transaction that may read across tenants, for sweepers and operators; it writes only `PLATFORM_TABLES`."""
         async with self._platform_sessions() as session, session.begin():
             yield session
 

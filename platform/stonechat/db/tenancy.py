@@ -93,6 +93,16 @@ def grant_directory_table(op: Executes, table: str, *, grant: str = "select, ins
     op.execute(f"grant select on {table} to {PLATFORM}")
 
 
+def grant_platform_table(op: Executes, table: str, *, app: str = "") -> None:
+    """Grant operators and sweepers a table that is no tenant's (see `PLATFORM_TABLES` in `db/directory.py`).
+
+    `app` lists what the application may do there as well: nothing, `select`, `insert`, or both.
+    """
+    op.execute(f"grant select, insert, update, delete on {table} to {PLATFORM}")
+    if app:
+        op.execute(f"grant {app} on {table} to {APP}")
+
+
 def partition_by_month(op: Executes, table: str) -> None:
     """Give a table declared `PARTITION BY RANGE` its default partition, the current month and the next two.
 

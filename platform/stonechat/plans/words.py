@@ -1,0 +1,60 @@
+"""What the fields of a plan are called, and their values in words, for people."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from stonechat.plans.terms import Feature, NumberField
+
+FIELD_NAMES: dict[NumberField, str] = {
+    "included_messages": "Answers a month",
+    "included_tokens": "Tokens a month",
+    "overage_micros_per_1k_tokens": "Price of more tokens",
+    "agents": "Agents",
+    "seats": "Seats",
+    "sources": "Sources",
+    "retention_days": "Conversations are kept",
+}
+FEATURE_NAMES: dict[Feature, str] = {
+    Feature.WEB_SOURCES: "Web sites as sources",
+    Feature.SCHEDULED_SYNC: "Sources that stay up to date by themselves",
+    Feature.HTTP_TOOLS: "Tools that call your services",
+    Feature.MCP_SERVERS: "Tools of MCP servers",
+    Feature.OWN_MODELS: "Your own model providers",
+    Feature.ATTACHMENTS: "Files from visitors",
+    Feature.DICTATION: "Dictation",
+    Feature.HAND_OVER: "Handing over to a person",
+    Feature.REMOVE_BRANDING: "Without our name in the widget",
+}
+_SIGNS = {"usd": "$", "eur": "€", "gbp": "£"}
+
+
+def money(cents: int, currency: str) -> str:
+    """`$29`, `€7.50`, `1,200.00 CHF`."""
+    sign = _SIGNS.get(currency)
+    amount = f"{cents // 100:,}" if cents % 100 == 0 and sign else f"{cents / 100:,.2f}"
+    return f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
+
+
+def value_in_words(field: str, value: int | bool | None, currency: str) -> str:
+    """A value of a field of a plan: `3`, `no bound`, `30 days`, `$0.002 for 1,000 tokens`, `included`."""
+    if field in set(Feature):
+        return "included" if value else "not included"
+    name: NumberField = field  # type: ignore[assignment]
+    match name:
+        case "overage_micros_per_1k_tokens":
+            return "none to be had" if value is None else f"{_small(value, currency)} for 1,000 tokens"
+        case "retention_days":
+            return "for ever" if value is None else f"{value:,} day{'' if value == 1 else 's'}"
+        case "included_messages" | "included_tokens" | "agents" | "seats" | "sources":
+            return "no bound" if value is None else f"{value:,}"
+        case _:
+            assert_never(name)
+
+
+def _small(micros: int, currency: str) -> str:
+    """An amount below a cent, with as many places as it needs, and at least two."""
+    places = next((n for n in range(2, 6) if micros * 10**n % 10**6 == 0), 6)
+    sign = _SIGNS.get(currency)
+    amount = f"{micros / 10**6:,.{places}f}"
+    return f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
