@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +26,7 @@ class SlowModel:
 
 
 @contextmanager
-def slow_model(pace: float = 0.02) -> Iterator[SlowModel]:
+def slow_model(pace: float = 0.02, words: Sequence[str] = WORDS, *, between: str = " ") -> Iterator[SlowModel]:
     model = SlowModel(pace=pace)
     stopping = threading.Event()
 
@@ -40,8 +40,8 @@ def slow_model(pace: float = 0.02) -> Iterator[SlowModel]:
             self.send_header("Connection", "close")
             self.end_headers()
             try:
-                for number, word in enumerate(WORDS):
-                    delta = {"content": word + " "} | ({"role": "assistant"} if number == 0 else {})
+                for number, word in enumerate(words):
+                    delta = {"content": word + between} | ({"role": "assistant"} if number == 0 else {})
                     self._send({"index": 0, "delta": delta, "finish_reason": None})
                     model.words_sent = number + 1
                     if stopping.wait(model.pace):

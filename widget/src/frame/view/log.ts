@@ -1,13 +1,16 @@
 /** The conversation: entries in order, what is going on under them, and where the reader stands. */
-import type { ChatState, Entry, Notice } from "../../chat/state.ts";
+import type { ChatState, Notice } from "../../chat/state.ts";
 import type { Kit, LoadExtras } from "../../items/kit.ts";
 import type { Locale } from "../../locale/index.ts";
 import { h, icon, setAttribute, setText } from "./dom.ts";
+import { createEntries } from "./entries.ts";
 import { failureCard } from "./failure.ts";
-import { itemView, type Context, type ItemView } from "./items.ts";
+import { itemView, type Context } from "./items.ts";
 import { MarkdownView } from "./markdown.ts";
 
 const NEAR = 96;
+/** Pixels above which the past is asked for before its beginning is reached. */
+const AHEAD = 800;
 
 export interface Log {
   readonly element: HTMLElement;
@@ -36,7 +39,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
   const context: Context = { agentName, extras, judged, again: () => events.retry(), kit: { ...given.kit, grew } };
   const earlier = h("button", { type: "button", class: "link earlier" }, locale.t("earlier"));
   earlier.onclick = () => events.earlier();
-  const list = h("div", { class: "entries" });
+  const entries = createEntries((entry) => itemView(entry, context));
   const activity = h("div", { class: "activity" });
   const notices = h("div", { class: "notices" });
   const failure = h("div", { class: "failures" });
@@ -47,7 +50,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
     start,
     earlier,
     loading,
-    list,
+    entries.element,
     activity,
     notices,
     failure,
@@ -55,7 +58,6 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
   const latest = h("button", { type: "button", class: "latest", "aria-label": locale.t("latest"), hidden: true }, icon("down"));
   // Headings in answers and cards begin at the third level: this is their second.
   const element = h("div", { class: "conversation" }, h("h2", { class: "hidden" }, locale.t("conversation")), scroller, latest);
-  const views = new Map<string, { view: ItemView | null; entry: Entry }>();
 
   const distance = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
   const toEnd = () => {
@@ -63,40 +65,16 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
   };
   // Who reads the end goes on reading it when the field below grows or a keyboard comes up.
   let pinned = true;
+  let isReady = false;
   scroller.addEventListener("scroll", () => {
     pinned = distance() < NEAR;
     latest.hidden = pinned;
+    if (scroller.scrollTop < AHEAD && isReady && !earlier.hidden) events.earlier();
   }, { passive: true });
   new ResizeObserver(() => pinned && toEnd()).observe(scroller);
   latest.onclick = () => {
     toEnd();
     scroller.focus();
-  };
-
-  const drawEntries = (entries: readonly Entry[]) => {
-    const keys = new Set(entries.map(({ key }) => key));
-    for (const [key, { view }] of views) {
-      if (keys.has(key)) continue;
-      view?.element.remove();
-      views.delete(key);
-    }
-    let after: Element | null = null;
-    for (const entry of entries) {
-      let known = views.get(entry.key);
-      if (!known || known.entry.item.type !== entry.item.type) {
-        known?.view?.element.remove();
-        known = { view: itemView(entry, context), entry };
-      } else if (known.entry !== entry) {
-        known.view?.update(entry);
-        known = { view: known.view, entry };
-      }
-      views.set(entry.key, known);
-      const drawn: HTMLElement | undefined = known.view?.element;
-      if (!drawn) continue;
-      const place: Element | null = after ? after.nextElementSibling : list.firstElementChild;
-      if (place !== drawn) list.insertBefore(drawn, place);
-      after = drawn;
-    }
   };
 
   const drawActivity = ({ phase, progress, entries }: ChatState) => {
@@ -133,12 +111,13 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
       const isEmpty = !state.entries.length && state.history.phase !== "loading";
       start.hidden = !isEmpty || state.history.phase === "failed";
       loading.hidden = state.history.phase !== "loading" || state.entries.length > 0;
+      isReady = state.history.phase === "ready";
       earlier.hidden = !state.history.earlier;
       earlier.disabled = state.history.phase === "loading";
       setText(earlier, state.history.phase === "loading" ? locale.t("loading") : locale.t("earlier"));
       setAttribute(scroller, "aria-busy", state.phase !== "idle" || state.history.phase === "loading" ? "true" : "false");
       scroller.toggleAttribute("data-locked", state.thread !== null && state.thread.status.type !== "active");
-      if (state.entries !== previous.entries) drawEntries(state.entries);
+      if (state.entries !== previous.entries) entries.draw(state.entries);
       drawActivity(state);
       if (state.notices !== previous.notices) notices.replaceChildren(...state.notices.map(noticeCard));
       if (state.failure !== previous.failure || state.phase !== previous.phase) {
@@ -148,7 +127,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
         );
       }
       const sent = state.entries.at(-1)?.local && state.entries.length > previous.entries.length;
-      const grewAbove = state.entries.length > 0 && previous.entries.length > 0 && state.entries[0] !== previous.entries[0];
+      const grewAbove = state.entries.length > 0 && previous.entries.length > 0 && state.entries[0]?.key !== previous.entries[0]?.key;
       if (grewAbove && !atEnd) scroller.scrollTop += scroller.scrollHeight - height;
       else if (atEnd || sent || !previous.entries.length) toEnd();
       latest.hidden = distance() < NEAR;

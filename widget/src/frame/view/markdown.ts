@@ -60,7 +60,7 @@ export class MarkdownView {
 
   #put(raw: string, marks: readonly Mark[], start: number, element: HTMLElement, end = start + raw.length): Block {
     const tokens = lex(withSlots(raw, start, marks));
-    element.replaceChildren(drawTokens(tokens, (slot) => marks[slot] && this.draw(marks[slot])));
+    graft(element, drawTokens(tokens, (slot) => marks[slot] && this.draw(marks[slot])));
     return { start, end, element, signature: signatureOf(marks) };
   }
 
@@ -75,6 +75,29 @@ export class MarkdownView {
     this.root.replaceChildren();
     this.#frozen = [];
     this.#tail = null;
+  }
+}
+
+/**
+ * Gives `place` the children of `fresh`, keeping what stays the same: rows and lines that are drawn already are not laid out
+ * again, and what the reader has selected stays selected.
+ */
+function graft(place: Node, fresh: Node): void {
+  let old = place.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const next = old?.nextSibling ?? null;
+    if (!old) place.appendChild(child);
+    else if (old instanceof Text && child instanceof Text && child.data.startsWith(old.data)) old.appendData(child.data.slice(old.length));
+    else if (!old.isEqualNode(child)) {
+      if (old instanceof Element && old.cloneNode().isEqualNode(child.cloneNode())) graft(old, child);
+      else place.replaceChild(child, old);
+    }
+    old = next;
+  }
+  while (old) {
+    const next: ChildNode | null = old.nextSibling;
+    old.remove();
+    old = next;
   }
 }
 

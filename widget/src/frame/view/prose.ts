@@ -53,7 +53,7 @@ function codeBlock(source: string): HTMLElement {
   if (!copyWords.copy) return block;
   const button = h("button", { type: "button", class: "copy" }, icon("copy"), h("span", {}, copyWords.copy));
   button.onclick = async () => {
-    await copyText(source, code);
+    await copyText(code.textContent as string, code); // which may have grown
     setText(button.lastElementChild as Element, copyWords.copied);
     setTimeout(() => setText(button.lastElementChild as Element, copyWords.copy), 2_000);
   };
