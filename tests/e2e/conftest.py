@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -22,13 +23,29 @@ def site() -> Iterator[Site]:
         yield site
 
 
+FIREFOX = os.environ.get("STONECHAT_TEST_BROWSER") == "firefox"
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# A microphone that beeps, and nobody who has to allow it.
+MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In Firefox, leave out what only Chromium's driver can do (permissions, a made-up microphone)."""
+    if not FIREFOX:
+        return
+    out = [item for item in items if item.get_closest_marker("chromium_only")]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
+    """Chromium; with `STONECHAT_TEST_BROWSER=firefox`, Playwright's Firefox, or the one that `$FIREFOX` names."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium(),
-            args=["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-        )
+        if FIREFOX:
+            browser = await playwright.firefox.launch(executable_path=os.environ.get("FIREFOX"))
+        else:
+            browser = await playwright.chromium.launch(executable_path=chromium(), args=QUIET + MICROPHONE)
         yield browser
         await browser.close()
 

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { cite } from "../src/chat/citations.ts";
-import { openCited, pieces } from "../src/frame/view/cited.ts";
+import { openCited, pieces } from "../src/items/cited.ts";
 import { h, icon } from "../src/frame/view/dom.ts";
 import { sourcesList } from "../src/frame/view/sources.ts";
 import { ENGLISH as locale } from "../src/locale/index.ts";

@@ -99,6 +99,10 @@ export interface Extras {
   widget(kit: Kit): View<WidgetItem>;
   form(kit: Kit): View<StructuredInputItem>;
   composer(kit: Kit, slots: Slots, offers: Offers): ComposerExtra;
+  /** Shows the passage of a source in a dialog. */
+  cited(kit: Kit, item: string, index: number, title: string): void;
+  /** A form that asks why an answer was disliked. */
+  why(kit: Kit, send: (reason: string) => Promise<boolean>, leave: () => void): HTMLElement;
 }
 
 export type LoadExtras = () => Promise<Extras>;

@@ -1,8 +1,7 @@
 /** What can be done with a finished answer: copy it, judge it (and say why), have it written again. */
-import type { Kit } from "../../items/kit.ts";
+import type { Kit, LoadExtras } from "../../items/kit.ts";
 import { h, icon, setAttribute, type IconName } from "./dom.ts";
 
-const MAX_REASON = 500;
 const COPIED_FOR = 2_000;
 
 /** Where the page allows no clipboard, the old way needs no permission, only a selection. */
@@ -19,8 +18,17 @@ export interface Answer {
   readonly shown: Node;
 }
 
-/** `judged` is whether visitors may judge; `again` writes the last answer anew. */
-export function deedsOf({ locale: { t }, deeds, announce }: Kit, answer: Answer, judged: boolean, again: () => void): HTMLElement[] {
+export interface Judging {
+  readonly kit: Kit;
+  readonly extras: LoadExtras;
+  /** Whether visitors may judge answers. */
+  readonly judged: boolean;
+  /** Have the last answer written again. */
+  readonly again: () => void;
+}
+
+export function deedsOf({ kit, extras, judged, again }: Judging, answer: Answer): HTMLElement[] {
+  const { locale: { t }, deeds, announce } = kit;
   const tool = (name: IconName, label: string, use: () => void) => {
     const button = h("button", { type: "button", class: `deed ${name}`, "aria-label": label, title: label }, icon(name));
     button.onclick = use;
@@ -33,53 +41,38 @@ export function deedsOf({ locale: { t }, deeds, announce }: Kit, answer: Answer,
     setTimeout(() => copy.replaceChildren(icon("copy")), COPIED_FOR);
   });
   const row = h("div", { class: "deeds" }, copy);
-  const below = h("div", { class: "why" });
+  const below = h("div");
 
   const say = (text: string) => {
     below.replaceChildren(h("p", { class: "state" }, text));
     announce(text);
   };
+  const thank = () => say(t("judge_thanks"));
   const judge = async (kind: "positive" | "negative", reason?: string) => {
     try {
       await deeds.judge(answer.id, kind, reason);
-      for (const [button, its] of [[good, "positive"], [bad, "negative"]] as const) setAttribute(button, "aria-pressed", String(kind === its));
-      return true;
     } catch (error) {
       say(deeds.sentence(error));
       return false;
     }
+    setAttribute(good, "aria-pressed", String(kind === "positive"));
+    setAttribute(bad, "aria-pressed", String(kind === "negative"));
+    return true;
   };
-  const ask = () => {
-    const field = h("textarea", { rows: 2, maxlength: MAX_REASON, class: "why-field", "aria-label": t("judge_why"), dir: "auto" });
-    const skip = h("button", { type: "button", class: "why-button" }, t("form_skip"));
-    const form = h("form", {}, h("p", { "aria-hidden": "true" }, t("judge_why")), field, h("span", {}, skip, h("button", { class: "why-button strong" }, t("send"))));
+  const good = tool("good", t("judge_good"), async () => (await judge("positive")) && thank());
+  const bad = tool("bad", t("judge_bad"), async () => {
+    if (!(await judge("negative"))) return;
     const leave = () => {
-      say(t("judge_thanks"));
+      thank();
       bad.focus();
     };
-    skip.onclick = leave;
-    form.onkeydown = (event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === field) {
-        event.preventDefault();
-        form.requestSubmit();
-      } else if (event.key === "Escape") {
-        event.stopPropagation(); // it closes this, not the chat
-        leave();
-      }
-    };
-    form.onsubmit = async (event) => {
-      event.preventDefault();
-      const reason = field.value.trim();
-      if (!reason || (await judge("negative", reason))) leave();
-    };
-    below.replaceChildren(form);
-    field.focus();
-  };
-  const good = tool("good", t("judge_good"), async () => (await judge("positive")) && say(t("judge_thanks")));
-  const bad = tool("bad", t("judge_bad"), async () => (await judge("negative")) && ask());
-  if (judged) row.append(good, bad);
-  for (const button of [good, bad]) setAttribute(button, "aria-pressed", "false");
-  // Only the last answer has this on the screen: what follows an answer would go with it.
+    extras().then(({ why }) => below.replaceChildren(why(kit, (reason) => judge("negative", reason), leave)), thank);
+  });
+  for (const button of judged ? [good, bad] : []) {
+    setAttribute(button, "aria-pressed", "false");
+    row.append(button);
+  }
+  // Seen under the last answer only: what follows an answer would go with it.
   row.append(tool("retry", t("retry"), again));
   return [row, below];
 }

@@ -2,13 +2,12 @@
 import { cite, addressOf, type Citation, type Mark } from "../../chat/citations.ts";
 import type { AssistantMessageItem, Attachment, Source, Task, ThreadItem, UserMessageItem, WorkflowItem } from "../../chat/protocol.ts";
 import type { Entry, ItemStatus } from "../../chat/state.ts";
-import type { Kit, LoadExtras } from "../../items/kit.ts";
+import type { Kit } from "../../items/kit.ts";
 import { later } from "../../items/later.ts";
 import type { Key } from "../../locale/index.ts";
-import { deedsOf } from "./deeds.ts";
+import { deedsOf, type Judging } from "./deeds.ts";
 import { h, icon, setAttribute, setText, type IconName } from "./dom.ts";
 import { MarkdownView } from "./markdown.ts";
-import { openCited } from "./cited.ts";
 import { markNode, sourcesList, titleOf } from "./sources.ts";
 
 export interface ItemView {
@@ -16,14 +15,8 @@ export interface ItemView {
   update(entry: Entry): void;
 }
 
-export interface Context {
+export interface Context extends Judging {
   readonly agentName: string;
-  readonly kit: Kit;
-  readonly extras: LoadExtras;
-  /** Whether visitors may judge answers. */
-  readonly judged: boolean;
-  /** Have the last answer written again. */
-  readonly again: () => void;
 }
 
 type Maker<T extends ThreadItem> = (context: Context) => { element: HTMLElement; draw(item: T, status: ItemStatus, local: boolean): void };
@@ -70,8 +63,8 @@ function attached({ type, name, preview_url }: Attachment, kit: Kit): HTMLElemen
 
 const STATES: Partial<Record<ItemStatus, Key>> = { stopped: "stopped", failed: "interrupted" };
 
-const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName, judged, again }) => {
-  const { locale } = kit;
+const assistantMessage: Maker<AssistantMessageItem> = (context) => {
+  const { kit, kit: { locale }, agentName, extras } = context;
   const body = h("div", { class: "prose", dir: "auto" });
   const foot = h("div", { class: "foot" });
   const state = h("div", { class: "state" });
@@ -79,7 +72,8 @@ const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName, judged,
   const parts: MarkdownView[] = [];
   let listed = "";
   let whole = "";
-  const open = (id: string) => (citation: Citation) => openCited(kit, id, citation.annotation, titleOf(citation.source));
+  const open = (id: string) => (citation: Citation) =>
+    extras().then(({ cited }) => cited(kit, id, citation.annotation, titleOf(citation.source)), (error: unknown) => kit.announce(kit.deeds.sentence(error)));
   return {
     element: h(
       "div",
@@ -106,7 +100,7 @@ const assistantMessage: Maker<AssistantMessageItem> = ({ kit, agentName, judged,
       const key = STATES[status];
       setText(state, key ? locale.t(key) : "");
       const text = status === "streaming" ? "" : item.content.map((part) => part.text).join("\n\n").trim();
-      if (text !== whole) tools.replaceChildren(...(text ? deedsOf(kit, { id: item.id, text, shown: body }, judged, again) : []));
+      if (text !== whole) tools.replaceChildren(...(text ? deedsOf(context, { id: item.id, text, shown: body }) : []));
       whole = text;
     },
   };

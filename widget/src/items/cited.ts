@@ -1,6 +1,6 @@
 /** A cited passage, read where it stands, in a dialog over the conversation: for sources without an address of their own. */
-import { isRecord, text } from "../../shared/guards.ts";
-import type { Kit } from "../../items/kit.ts";
+import { isRecord, text } from "../shared/guards.ts";
+import type { Kit } from "./kit.ts";
 
 type Reads = Pick<Kit, "h" | "icon" | "locale" | "deeds">;
 
