@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -109,10 +109,11 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{tit
 
 @dataclass
 class Site:
-    """A customer's static site. `pages` maps paths to HTML and may change while it runs."""
+    """A customer's static site. `pages` maps paths to HTML, `headers` to what is sent with it; both may change while it runs."""
 
     origin: str
     pages: dict[str, str]
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def paste(self, path: str, snippet: str, *, title: str = "A shop") -> str:
         """Put a page with the snippet at `path`; returns its URL."""
@@ -124,12 +125,15 @@ class Site:
 def customer_site(host: str = "localhost") -> Iterator[Site]:
     """A site on another origin: its host is spelled differently from the platform's, so that it is cross-site, too."""
     pages: dict[str, str] = {}
+    headers: dict[str, dict[str, str]] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = pages.get(self.path)
             self.send_response(200 if body else 404)
             self.send_header("Content-Type", "text/html; charset=utf-8")
+            for name, value in headers.get(self.path, {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write((body or "nothing here").encode())
 
@@ -140,7 +144,7 @@ def customer_site(host: str = "localhost") -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Site(f"http://{host}:{server.server_port}", pages)
+        yield Site(f"http://{host}:{server.server_port}", pages, headers)
     finally:
         server.shutdown()
         server.server_close()

@@ -150,7 +150,9 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     if (!launcher || opened) return;
     opened = true;
     hush();
-    before = document.activeElement as HTMLElement | null;
+    // In a page of shadow roots, what has the focus is in the innermost one; in our own it is the launcher.
+    let within: DocumentOrShadowRoot | null = document;
+    while (within?.activeElement) within = (before = within.activeElement as HTMLElement).shadowRoot;
     show();
     launcher.ariaExpanded = "true";
     launcher.removeAttribute("data-unread");
@@ -166,7 +168,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     modal = false;
     launcher.ariaExpanded = "false";
     // Focus goes back to what opened the chat, unless the visitor is already elsewhere.
-    if (within) (before?.matches("body,[data-stonechat]") ? launcher : before)?.focus();
+    if (within) (before === document.body ? launcher : before)?.focus();
     post({ type: "closed" });
     emit("close");
   };
@@ -209,7 +211,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
       onkeydown: (event) => event.key === "Escape" && close(),
     });
     root.append(launcher, panel);
-    narrow.addEventListener("change", show);
+    narrow.onchange = show;
     (visualViewport as VisualViewport).addEventListener("resize", fit);
     if (teaser) setTimeout(tease, options.delay as unknown as number);
   }
