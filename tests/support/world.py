@@ -27,6 +27,7 @@ from stonechat.app import create_app
 from stonechat.chat.store import PostgresStore
 from stonechat.identity.caller import Caller
 from stonechat.knowledge.unanswered import Asked, note_unanswered
+from stonechat.plans.overrides import add_override
 from stonechat.settings import Settings
 from support.api import message
 from support.postgres import TestDatabase
@@ -171,6 +172,7 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
     side.anna = await _user(app, services, side, key["key"])
     side.ben = await _user(app, services, side, key["key"])
     side.ids["group_id"] = await _unanswered(services, side)
+    side.ids["override_id"] = await _override(services, side)
     side.ids["thread_id"], side.ids["run"], side.ids["user_id"] = (
         side.anna.thread,
         side.anna.run,
@@ -194,6 +196,21 @@ async def _unanswered(services: Services, side: Side) -> str:
         group = await note_unanswered(session, side.tenant_id, asked=asked)
     assert group is not None
     return group
+
+
+async def _override(services: Services, side: Side) -> str:
+    """An exception from the plan."""
+    async with services.database.tenant(side.tenant_id) as session:
+        made = await add_override(
+            session,
+            side.tenant_id,
+            field="agents",
+            value=99,
+            reason=f"For {side.secret_word}.",
+            expires_at=None,
+            by="opr_world",
+        )
+    return made.id
 
 
 async def _document(api: httpx.AsyncClient, word: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor, system
 from stonechat.accounts.audit import record_audit
-from stonechat.accounts.memberships import add_member, check_role, may_touch_owners
+from stonechat.accounts.memberships import add_member, check_role, may_touch_owners, require_seat
 from stonechat.accounts.models import Invitation, Membership, Role, Tenant
 from stonechat.accounts.passwords import PASSWORDS, Passwords
 from stonechat.accounts.people import MAX_NAME, find_or_create_person, normalise_email
@@ -71,6 +71,7 @@ async def invite(session: AsyncSession, actor: Actor, *, email: str, role: Role,
     waiting = select(func.count()).select_from(_pending(actor.tenant_id).subquery())
     if (await session.scalar(waiting) or 0) >= MAX_PENDING:
         raise Conflict(f"There are already {MAX_PENDING} open invitations. Revoke one.")
+    await require_seat(session, actor.tenant_id)
     token = ids.new_secret("invite")
     row = Invitation(
         tenant_id=actor.tenant_id,

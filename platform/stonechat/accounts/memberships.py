@@ -9,12 +9,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from stonechat import clock
 from stonechat.accounts.actor import Actor, Scope
 from stonechat.accounts.audit import record_audit
-from stonechat.accounts.models import Membership, Role
-from stonechat.accounts.people import find_or_create_person
+from stonechat.accounts.models import Invitation, Membership, Role
+from stonechat.accounts.people import find_or_create_person, normalise_email
 from stonechat.db.directory import DirectoryMembership, Person
 from stonechat.errors import AlreadyExists, Conflict, InvalidInput, NotFound, RoleTooLow
+from stonechat.plans.entitlements import require_room
 
 MAX_MEMBERS = 500
 SCOPE_OF_ROLE: dict[Role, Scope] = {"owner": "admin", "admin": "admin", "editor": "write", "viewer": "read"}
@@ -60,6 +62,7 @@ async def add_member(session: AsyncSession, actor: Actor, *, email: str, role: R
     )
     if (held or 0) >= MAX_MEMBERS:
         raise Conflict(f"A tenant has at most {MAX_MEMBERS} members.")
+    await require_seat(session, actor.tenant_id, invited=normalise_email(email))
     person, _ = await find_or_create_person(session, email=email, name=name)
     key = (actor.tenant_id, person.person_id)
     if await session.get(Membership, key) is not None:
@@ -70,6 +73,21 @@ async def add_member(session: AsyncSession, actor: Actor, *, email: str, role: R
     await session.refresh(membership)
     await record_audit(session, actor, "member.add", subject_id=person.person_id, detail={"role": role})
     return _view(membership, person)
+
+
+async def require_seat(session: AsyncSession, tenant_id: UUID, *, invited: str | None = None) -> None:
+    """Raise `PlanLimitReached` unless the plan has a seat left. An open invitation holds one, but not against who it is for."""
+    members = select(func.count()).select_from(Membership).where(Membership.tenant_id == tenant_id).scalar_subquery()
+    joined = select(Person.email).join(Membership, Membership.person_id == Person.person_id)
+    waiting = select(func.count()).where(
+        Invitation.tenant_id == tenant_id,
+        Invitation.accepted_at.is_(None),
+        Invitation.revoked_at.is_(None),
+        Invitation.expires_at > clock.now(),
+        Invitation.email != (invited or ""),
+        Invitation.email.not_in(joined.where(Membership.tenant_id == tenant_id)),
+    )
+    await require_room(session, tenant_id, "seats", used=select(members + waiting.scalar_subquery()))
 
 
 async def change_role(session: AsyncSession, actor: Actor, *, person_id: str, role: Role) -> MemberView:

@@ -17,6 +17,7 @@ from stonechat.accounts.people import find_or_create_person
 from stonechat.db.directory import DirectoryMembership
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound
+from stonechat.plans.subscription import start_on_default_plan
 
 MAX_NAME = 200
 
@@ -45,7 +46,7 @@ class CreatedTenant:
 async def create_tenant(
     database: Database, *, name: str, owner_email: str, owner_name: str = "", tenant_id: UUID | None = None
 ) -> CreatedTenant:
-    """A new tenant with its owner, in one transaction. Raises `InvalidInput`."""
+    """A new tenant with its owner, on the platform's default plan, in one transaction. Raises `InvalidInput`."""
     tenant_id = tenant_id or ids.new_tenant_id()
     async with database.tenant(tenant_id) as session:
         session.add(Tenant(tenant_id=tenant_id, name=checked_name(name)))
@@ -54,6 +55,7 @@ async def create_tenant(
         session.add(Membership(tenant_id=tenant_id, person_id=owner.person_id, role="owner"))
         session.add(DirectoryMembership(person_id=owner.person_id, tenant_id=tenant_id))
         await record_audit(session, system(tenant_id), "tenant.create", detail={"owner": owner.person_id})
+        await start_on_default_plan(session, tenant_id)
     return CreatedTenant(tenant_id, owner.person_id, is_new, owner.password_hash is not None)
 
 

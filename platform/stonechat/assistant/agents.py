@@ -15,7 +15,10 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.assistant.config import AgentConfig, merge_patch, parse_config
 from stonechat.assistant.models import Agent, AgentVersion
+from stonechat.assistant.plan_features import features_of
 from stonechat.errors import AgentNotPublished, Conflict, EditConflict, InvalidInput, NotFound
+from stonechat.plans.entitlements import require_feature, require_room
+from stonechat.plans.terms import Feature
 from stonechat.providers.service import require_model
 from stonechat.settings import Settings
 from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
@@ -53,12 +56,14 @@ class AgentVersionView(BaseModel):
 
 
 async def create_agent(session: AsyncSession, actor: Actor, *, config: Mapping[str, Any]) -> AgentView:
-    """A new agent whose draft is `config`; nothing is published. Raises `InvalidInput`."""
+    """A new agent whose draft is `config`; nothing is published. Raises `InvalidInput`, `PlanLimitReached`, `FeatureNotInPlan`."""
     actor.require("write")
     draft = parse_config(config)
     held = await session.scalar(select(func.count()).select_from(Agent).where(Agent.tenant_id == actor.tenant_id))
     if (held or 0) >= MAX_AGENTS:
         raise Conflict(f"There are already {MAX_AGENTS} agents. Delete one that is not used.")
+    await require_agent(session, actor.tenant_id)
+    await require_feature(session, actor.tenant_id, *features_of(draft))
     agent = Agent(tenant_id=actor.tenant_id, agent_id=ids.new_id("agt"), name=draft.name, draft=draft.as_json())
     session.add(agent)
     await session.flush()
@@ -108,6 +113,8 @@ async def patch_draft(
         )
     draft = parse_config(merge_patch(agent.draft, patch))
     if draft.as_json() != agent.draft:
+        held = features_of(AgentConfig.model_validate(agent.draft))
+        await require_feature(session, actor.tenant_id, *(features_of(draft) - held))
         agent.name, agent.draft = draft.name, draft.as_json()
         agent.draft_revision += 1
         agent.updated_at = clock.now()
@@ -192,6 +199,7 @@ async def restore_agent(session: AsyncSession, actor: Actor, *, agent_id: str) -
     actor.require("write")
     agent = await _load(session, actor.tenant_id, agent_id, lock=True)
     if agent.archived_at is not None:
+        await require_agent(session, actor.tenant_id)
         agent.archived_at, agent.updated_at = None, clock.now()
         await record_audit(session, actor, "agent.restore", subject_id=agent_id)
     return _view(agent)
@@ -224,14 +232,25 @@ async def load_config(
     return AgentConfig.model_validate((await _load_version(session, tenant_id, agent_id, version)).config)
 
 
+async def require_agent(session: AsyncSession, tenant_id: UUID) -> None:
+    """Raise `PlanLimitReached` unless the plan has room for another agent; retired ones take none."""
+    active = (Agent.tenant_id == tenant_id, Agent.archived_at.is_(None))
+    await require_room(session, tenant_id, "agents", used=select(func.count()).select_from(Agent).where(*active))
+
+
 async def _publish(
     session: AsyncSession, actor: Actor, agent: Agent, *, config: AgentConfig, settings: Settings
 ) -> AgentVersionView:
     await require_model(session, actor, model=config.model, settings=settings)
+    held: frozenset[Feature] = frozenset()
     if agent.published_version is not None:
         current = await _load_version(session, actor.tenant_id, agent.agent_id, agent.published_version)
-        if AgentConfig.model_validate(current.config) == config:
+        published = AgentConfig.model_validate(current.config)
+        if published == config:
             return _version_view(current)
+        held = features_of(published)
+    # What visitors have been offered may stay published with a change of words; what the plan lacks does not work anyway.
+    await require_feature(session, actor.tenant_id, *(features_of(config) - held))
     newest = await session.scalar(
         select(func.max(AgentVersion.version)).where(
             AgentVersion.tenant_id == actor.tenant_id, AgentVersion.agent_id == agent.agent_id

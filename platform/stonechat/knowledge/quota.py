@@ -8,11 +8,20 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.errors import StorageFull
-from stonechat.knowledge.models import Document
+from stonechat.knowledge.models import Document, Source
+from stonechat.plans import entitlements as plans
 
 MAX_DOCUMENTS = 20_000
 MAX_BYTES = 20 * 1024**3
 MAX_CHUNKS = 500_000
+
+
+async def require_source(session: AsyncSession, tenant_id: UUID) -> None:
+    """Raise `PlanLimitReached` unless the plan has room for another source, or for another file uploaded by itself."""
+    alone = (Document.source_id.is_(None), Document.parent_id.is_(None), Document.deleted_at.is_(None))
+    files = select(func.count()).select_from(Document).where(Document.tenant_id == tenant_id, *alone).scalar_subquery()
+    sources = select(func.count()).select_from(Source).where(Source.tenant_id == tenant_id).scalar_subquery()
+    await plans.require_room(session, tenant_id, "sources", used=select(files + sources))
 
 
 async def require_room(

@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
-from stonechat.errors import DocumentEmpty, InvalidInput, NotFound, PayloadTooLarge, StorageFull
+from stonechat.errors import DocumentEmpty, InvalidInput, NotFound, PayloadTooLarge, PlanLimitReached, StorageFull
 from stonechat.files import FileStore
 from stonechat.jobs import enqueue
 from stonechat.knowledge.extraction import refuse_unreadable
 from stonechat.knowledge.media import MediaType, detect
 from stonechat.knowledge.models import Chunk, Document, DocumentStatus
-from stonechat.knowledge.quota import require_room
+from stonechat.knowledge.quota import require_room, require_source
 from stonechat.web.paging import decode_cursor, encode_cursor
 
 MAX_DOCUMENT_BYTES = 25 * 1024 * 1024
@@ -43,8 +43,8 @@ async def create_document(
 ) -> Document:
     """Take a file in: checked, stored and queued for reading; its status tells the rest.
 
-    Raises `PayloadTooLarge`, `DocumentEmpty`, `DocumentEncrypted`, `UnsupportedMediaType`, `InvalidInput` or
-    `StorageFull`. What the file is, its content says, not its name. Touches the database only after the file is stored.
+    Raises `PayloadTooLarge`, `DocumentEmpty`, `DocumentEncrypted`, `UnsupportedMediaType`, `InvalidInput`,
+    `StorageFull` or `PlanLimitReached`. What the file is, its content says, not its name. Touches the database only after the file is stored.
     """
     actor.require("write")
     filename = _clean(PurePosixPath((filename or "").replace("\\", "/")).name, limit=MAX_FILENAME)
@@ -93,8 +93,10 @@ async def add_document(
     )
     await files.put(tenant_id, original_of(document.document_id), data=data)
     try:
+        if source_id is None and parent_id is None:
+            await require_source(session, tenant_id)
         await require_room(session, tenant_id, documents=1, size=len(data))
-    except StorageFull:
+    except (StorageFull, PlanLimitReached):
         await files.delete(tenant_id, original_of(document.document_id))
         raise
     session.add(document)

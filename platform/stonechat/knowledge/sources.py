@@ -12,6 +12,7 @@ from stonechat.errors import NotFound
 from stonechat.files import FileStore
 from stonechat.knowledge.media import MediaType
 from stonechat.knowledge.models import Source
+from stonechat.knowledge.quota import require_source
 from stonechat.knowledge.schemas import FaqSourceIn, TextSourceIn
 from stonechat.knowledge.service import MAX_PAGE, add_document, check_size, check_url
 from stonechat.knowledge.web.retire import bury_documents, documents_of_source
@@ -21,7 +22,7 @@ from stonechat.web.paging import decode_cursor, encode_cursor
 async def create_source(
     session: AsyncSession, actor: Actor, *, files: FileStore, source: TextSourceIn | FaqSourceIn
 ) -> Source:
-    """Add what somebody wrote, and its document, queued for reading."""
+    """Add what somebody wrote, and its document, queued for reading. Raises `PlanLimitReached`."""
     actor.require("write")
     match source:
         case TextSourceIn():
@@ -31,6 +32,7 @@ async def create_source(
             data, media_type = pairs.removeprefix('{"pairs":').removesuffix("}").encode(), MediaType.FAQ
     check_size(data)
     url = check_url(source.url)
+    await require_source(session, actor.tenant_id)
     row = Source(
         tenant_id=actor.tenant_id,
         source_id=ids.new_id("src"),

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import Select, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
@@ -98,11 +98,20 @@ async def entitlements(session: AsyncSession, tenant_id: UUID, *, at: datetime |
     )
 
 
-async def require_room(session: AsyncSession, tenant_id: UUID, bound: Bound, *, used: int, more: int = 1) -> None:
-    """Raise `PlanLimitReached` unless `more` can come into being besides the `used` ones that there are."""
+async def require_room(session: AsyncSession, tenant_id: UUID, bound: Bound, *, used: int | Select[int]) -> None:
+    """Raise `PlanLimitReached` unless one more can come into being besides the `used` ones that there are.
+
+    A query that counts them is asked only where there is a bound, and with one bound's creations waiting for one another, so
+    that two at once cannot both be the last.
+    """
     held = await entitlements(session, tenant_id)
     included: int | None = getattr(held.terms, bound)
-    if included is None or used + more <= included:
+    if included is None:
+        return
+    if not isinstance(used, int):
+        await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{tenant_id}:{bound}", 0))))
+        used = await session.scalar(used) or 0
+    if used < included:
         return
     noun, remedy = _NOUNS[bound]
     number = f"{included:,} {noun}{'' if included == 1 else 's'}" if included else f"no {noun}s"

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
 from stonechat.errors import NotFound
+from stonechat.jobs import enqueue
 from stonechat.plans.catalog import load_catalog
 from stonechat.plans.models import TenantPlanRow
 from stonechat.plans.platform_settings import DEFAULT_PLAN, get_setting
@@ -23,6 +24,10 @@ Provider = Literal["none", "manual", "stripe"]
 Status = Literal["trialing", "active", "past_due", "unpaid", "canceled"]
 SYNC_SLACK = timedelta(hours=24)
 """How long after the end of a trial we wait for Stripe to say what became of it."""
+
+
+PLAN_CHANGED = "plans.changed"
+"""The job that makes what may be used what the plan says, for those who cannot do so at once: this room is below `usage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +145,16 @@ async def set_subscription(
 async def start_on_default_plan(session: AsyncSession, tenant_id: UUID) -> PlanTerms | None:
     """Put a tenant that was just made on the platform's default plan, its trial begun; None where there is none to be on.
 
-    A default plan that costs nothing and has no trial needs no row.
+    A default plan without a trial needs no row. A job makes the tenant's allowance.
     """
     key = await get_setting(session, DEFAULT_PLAN)
     if not isinstance(key, str):
         return None
     terms = (await load_catalog(session, key)).get(key)
-    if terms is None or not terms.trial_days:
+    if terms is None:
+        return None
+    await enqueue(session, tenant_id, PLAN_CHANGED, {}, dedupe_key="plan")
+    if not terms.trial_days:
         return terms
     now = clock.now()
     ends = now + timedelta(days=terms.trial_days)

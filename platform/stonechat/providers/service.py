@@ -17,6 +17,8 @@ from stonechat.accounts.audit import record_audit
 from stonechat.crypto.keyring import Keyring
 from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.errors import AlreadyExists, Conflict, InvalidInput, ModelUnknown, NotFound
+from stonechat.plans.entitlements import require_feature
+from stonechat.plans.terms import Feature
 from stonechat.providers.models import ModelProvider
 from stonechat.providers.presets import Preset, PresetId, preset_of, require_preset
 from stonechat.settings import Settings
@@ -71,6 +73,7 @@ async def create_provider(
     count = select(func.count()).select_from(ModelProvider).where(ModelProvider.tenant_id == actor.tenant_id)
     if (await session.scalar(count) or 0) >= MAX_PROVIDERS:
         raise Conflict(f"There are already {MAX_PROVIDERS} model providers. Delete one that is not used.")
+    await require_feature(session, actor.tenant_id, Feature.OWN_MODELS)
     provider_id = ids.new_id("prv")
     cipher = await tenant_cipher(session, keyring, actor.tenant_id)
     added = await session.scalar(

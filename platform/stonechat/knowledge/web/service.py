@@ -14,6 +14,7 @@ from stonechat.accounts.audit import record_audit
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound, TooManySources, UpstreamFailed, UpstreamTimedOut
 from stonechat.knowledge.models import Schedule, Source
+from stonechat.knowledge.quota import require_source
 from stonechat.knowledge.schemas import WebSourceIn
 from stonechat.knowledge.service import MAX_PAGE
 from stonechat.knowledge.web import runs
@@ -21,6 +22,8 @@ from stonechat.knowledge.web.access import WebAccess
 from stonechat.knowledge.web.models import PageState, SourcePage
 from stonechat.knowledge.web.progress import Bounds, Progress
 from stonechat.knowledge.web.urls import normalise
+from stonechat.plans.entitlements import entitlements, require_feature
+from stonechat.plans.terms import Feature
 from stonechat.web.paging import decode_cursor, encode_cursor
 
 WEB = frozenset({"url", "sitemap", "site"})
@@ -37,9 +40,10 @@ async def create_web_source(session: AsyncSession, actor: Actor, *, web: WebAcce
     """Add a page, a sitemap or a site, and start to fetch it.
 
     Raises `InvalidInput` for what is no address, `TargetNotAllowed` for one that is not of the public internet, and
-    `TooManySources`. A host that does not answer now is no reason to refuse: the sync tries, and says so.
+    `TooManySources`, `PlanLimitReached` or `FeatureNotInPlan`. A host that does not answer now is no reason to refuse: the sync tries, and says so.
     """
     actor.require("write")
+    await require_feature(session, actor.tenant_id, *_features(source.schedule))
     typed = source.url if "://" in source.url else f"https://{source.url}"
     url = normalise(typed)
     if url is None:
@@ -52,6 +56,7 @@ async def create_web_source(session: AsyncSession, actor: Actor, *, web: WebAcce
     except (UpstreamFailed, UpstreamTimedOut):
         _log.debug("a new source's host does not resolve")
     await _check_room(session, actor, pages=1 if source.type == "url" else source.max_pages)
+    await require_source(session, actor.tenant_id)
     bounds = Bounds(
         max_pages=1 if source.type == "url" else source.max_pages,
         max_depth=source.max_depth,
@@ -78,6 +83,10 @@ async def create_web_source(session: AsyncSession, actor: Actor, *, web: WebAcce
     return row
 
 
+def _features(schedule: Schedule) -> tuple[Feature, ...]:
+    return (Feature.WEB_SOURCES,) if schedule == "never" else (Feature.WEB_SOURCES, Feature.SCHEDULED_SYNC)
+
+
 async def _check_room(session: AsyncSession, actor: Actor, *, pages: int) -> None:
     rows = await session.scalars(
         select(Source).where(Source.tenant_id == actor.tenant_id, Source.kind.in_(WEB)).limit(MAX_SOURCES)
@@ -101,11 +110,16 @@ async def _locked(session: AsyncSession, actor: Actor, source_id: str) -> Source
 
 
 async def sync_source(session: AsyncSession, actor: Actor, *, source_id: str) -> Source:
-    """Fetch a web source again, from now on. One that is being fetched, or was written here, stays as it is."""
+    """Fetch a web source again, from now on. One that is being fetched, or was written here, stays as it is.
+
+    Raises `FeatureNotInPlan`, `NotFound`.
+    """
     actor.require("write")
     source = await _locked(session, actor, source_id)
-    if source.kind in WEB and await runs.begin(session, source):
-        await record_audit(session, actor, "source.sync", subject_id=source_id)
+    if source.kind in WEB:
+        await require_feature(session, actor.tenant_id, *_features("never"))
+        if await runs.begin(session, source):
+            await record_audit(session, actor, "source.sync", subject_id=source_id)
     return source
 
 
@@ -121,7 +135,10 @@ async def cancel_sync(session: AsyncSession, actor: Actor, *, source_id: str) ->
 async def update_source(
     session: AsyncSession, actor: Actor, *, source_id: str, name: str | None = None, schedule: Schedule | None = None
 ) -> Source:
-    """Rename a source, or say how often it is fetched again. Raises `InvalidInput` to schedule what was written here."""
+    """Rename a source, or say how often it is fetched again.
+
+    Raises `InvalidInput` to schedule what was written here, `FeatureNotInPlan`, `NotFound`.
+    """
     actor.require("write")
     source = await _locked(session, actor, source_id)
     if schedule is not None and source.kind not in WEB:
@@ -132,6 +149,8 @@ async def update_source(
     if name is not None:
         source.name = name
     if schedule is not None and schedule != source.schedule:
+        if schedule != "never":
+            await require_feature(session, actor.tenant_id, *_features(schedule))
         source.schedule = schedule
         runs.plan(source)
     await record_audit(session, actor, "source.update", subject_id=source_id)
@@ -201,7 +220,12 @@ async def start_due_syncs(database: Database) -> int:
                 .where(Source.tenant_id == tenant_id, Source.source_id == source_id, Source.next_sync_at <= func.now())
                 .with_for_update()
             )
-            if source is not None and await runs.begin(session, source):
+            if source is None:
+                continue
+            held = await entitlements(session, tenant_id)
+            if not all(held.has(feature) for feature in _features("daily")):
+                runs.plan(source)  # until the plan has it again
+            elif await runs.begin(session, source):
                 started += 1
     return started
 
