@@ -67,6 +67,13 @@ class Settings(BaseSettings):
     otlp_headers: SecretStr | None = Field(None, validation_alias="STONECHAT_OTLP_HEADERS")
     """`name=value,…`, such as `authorization=Bearer …`, sent to the collector."""
 
+    stripe_secret_key: SecretStr | None = Field(None, validation_alias="STRIPE_SECRET_KEY")
+    """With it plans are paid by Stripe."""
+    stripe_webhook_secret: SecretStr | None = Field(None, validation_alias="STRIPE_WEBHOOK_SECRET")
+    """What Stripe signs its events with; comma-separated where snapshot and thin events have a secret each."""
+    stripe_api_base: str | None = Field(None, validation_alias="STRIPE_API_BASE")
+    """In place of all of Stripe's addresses, for tests."""
+
     configured_sign_up: Literal["open", "invite", "closed"] | None = Field(None, validation_alias="STONECHAT_SIGN_UP")
     smtp_url: SecretStr | None = Field(None, validation_alias="STONECHAT_SMTP_URL")
     """`smtp://user:password@host:587` (STARTTLS) or `smtps://…:465`. Without it, mail is written to `<data_dir>/mail`."""
@@ -78,6 +85,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("stripe_secret_key", "stripe_webhook_secret", "stripe_api_base", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("stripe_api_base")
+    @classmethod
+    def _is_a_base(cls, url: str | None) -> str | None:
+        parts = urlsplit(url) if url else None
+        if parts and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username):
+            raise ValueError("this is an address such as http://127.0.0.1:12111")
+        return url
 
     @field_validator("secret_keys")
     @classmethod
@@ -141,6 +161,8 @@ class Settings(BaseSettings):
                 raise ValueError("STONECHAT_SECRET_KEYS must be set in production")
             if not self.public_url.startswith("https://"):
                 raise ValueError("STONECHAT_PUBLIC_URL must start with https:// in production")
+            if self.stripe_api_base is not None:
+                raise ValueError("STRIPE_API_BASE is for tests, and refused in production")
         return self
 
     @property
@@ -159,6 +181,12 @@ class Settings(BaseSettings):
     @property
     def owner_database_url(self) -> str | None:
         return self.configured_owner_database_url or self.direct_database_url
+
+    @property
+    def stripe_webhook_secrets(self) -> tuple[SecretStr, ...]:
+        """Each of them signs."""
+        given = self.stripe_webhook_secret.get_secret_value() if self.stripe_webhook_secret is not None else ""
+        return tuple(SecretStr(part.strip()) for part in given.split(",") if part.strip())
 
     @property
     def files_url(self) -> str:

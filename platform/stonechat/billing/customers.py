@@ -39,9 +39,7 @@ class Named:
 async def get_customer(session: AsyncSession, tenant_id: UUID) -> BillingCustomerRow | None:
     """The tenant's row, as it is now."""
     row = BillingCustomerRow
-    return await session.scalar(
-        select(row).where(row.tenant_id == tenant_id).execution_options(populate_existing=True)
-    )
+    return await session.scalar(select(row).where(row.tenant_id == tenant_id).execution_options(populate_existing=True))
 
 
 async def ensure_customer(session: AsyncSession, tenant_id: UUID, *, provider: Provider) -> BillingCustomerRow:
@@ -118,7 +116,9 @@ class SyncLock:
 
 
 @asynccontextmanager
-async def sync_lock(database: Database, tenant_id: UUID, *, wait: float = WAIT_SECONDS) -> AsyncIterator[SyncLock | None]:
+async def sync_lock(
+    database: Database, tenant_id: UUID, *, wait: float = WAIT_SECONDS
+) -> AsyncIterator[SyncLock | None]:
     """One sync of a customer at a time. Holds no connection while Stripe is asked; None for a tenant that is no customer.
 
     Raises `Unavailable` when another is at it for too long.

@@ -41,7 +41,7 @@ class StripeGateway:
     def __init__(
         self, secret_key: str, *, base_url: str | None = None, timeout: float = TIMEOUT_SECONDS, retries: int = RETRIES
     ) -> None:
-        self._http = stripe.HTTPXClient(timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)))
+        self._http: Any = stripe.HTTPXClient(timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)))
         addresses: Any = {}
         if base_url is not None:
             addresses = dict.fromkeys(("api", "connect", "files", "meter_events"), base_url.rstrip("/"))
@@ -150,8 +150,10 @@ class StripeGateway:
         """The invoice that a change would make."""
         return await _call(self._v1.invoices.create_preview_async(params))
 
-    async def schedule_change(self, subscription: Json, *, items: Sequence[Json], at: int) -> None:
-        """Let other items take the place of the subscription's at `at` (Unix time)."""
+    async def schedule_change(
+        self, subscription: Json, *, items: Sequence[Json], at: int, metadata: Mapping[str, str]
+    ) -> None:
+        """Let other items take the place of the subscription's at `at` (Unix time); `metadata` is noted on that phase."""
         schedule = await _call(self._v1.subscription_schedules.create_async({"from_subscription": subscription["id"]}))
         now_items = [
             {"price": item["price"]["id"]} | ({"quantity": item["quantity"]} if item.get("quantity") else {})
@@ -160,7 +162,7 @@ class StripeGateway:
         started = schedule["phases"][0]["start_date"]
         phases: list[Json] = [
             {"items": now_items, "start_date": started, "end_date": at, "proration_behavior": "none"},
-            {"items": list(items), "start_date": at, "proration_behavior": "none"},
+            {"items": list(items), "start_date": at, "proration_behavior": "none", "metadata": dict(metadata)},
         ]
         await _call(
             self._v1.subscription_schedules.update_async(

@@ -1,0 +1,335 @@
+"""Stripe: Checkout for the first time, the portal for cards, changes and their price here, and a copy kept by `sync`.
+
+Every verb asks Stripe, then looks at the customer once more, so that the console shows what is so. No database connection
+is held while Stripe is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from stonechat import clock
+from stonechat.billing.customers import get_customer, named, register_customer
+from stonechat.billing.gateway import Json, StripeGateway
+from stonechat.billing.pricing import PriceList
+from stonechat.billing.provider import ChangeKind, ChangeLine, ChangePreview
+from stonechat.billing.reading import Seen, base_item, moment, overage_item, read_subscriptions
+from stonechat.billing.sync import sync_customer
+from stonechat.billing.webhooks import match_events
+from stonechat.db.session import Database
+from stonechat.errors import BillingOff, InvalidInput
+from stonechat.plans.catalog import plan_terms
+from stonechat.plans.platform_settings import get_setting
+from stonechat.plans.subscription import Provider, get_subscription
+from stonechat.plans.terms import PlanTerms
+from stonechat.usage.allowance_models import UsageChoicesRow
+
+TAX = "billing_tax"
+"""Setting of the platform: whether Stripe Tax works out taxes."""
+SHORTEST_TRIAL = timedelta(hours=49)
+"""Checkout takes no trial that ends within two days."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A customer with a subscription that lives."""
+
+    customer_id: str
+    seen: Seen
+    terms: PlanTerms | None
+    """The plan that is paid for; None for a price that is none of ours."""
+
+
+class StripeBilling:
+    """The provider of platforms that sell."""
+
+    name: Provider = "stripe"
+
+    def __init__(self, database: Database, gateway: StripeGateway, *, public_url: str) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._prices = PriceList(gateway)
+        self._public_url = public_url
+
+    async def checkout(self, tenant_id: UUID, plan_key: str, *, return_url: str) -> str:
+        """Checkout's page for a first subscription, or one after the last has ended. A trial asks for no card."""
+        terms = await self._offered(tenant_id, plan_key)
+        customer_id = await self._customer(tenant_id)
+        seen = read_subscriptions(await self._gateway.list_subscriptions(customer_id))
+        if seen is not None and seen.is_live:
+            await self.sync_customer(tenant_id)
+            raise BillingOff("There is a subscription already: change its plan instead.")
+        await self._gateway.expire_checkouts(customer_id)
+        prices = await self._prices.of(terms)
+        async with self._database.tenant(tenant_id) as session:
+            tax = await get_setting(session, TAX) is True
+            trial = await self._trial_of(tenant_id, terms)
+            overage = await _wants_overage(self._database, tenant_id)
+        back = "&" if "?" in return_url else "?"
+        params: Json = {
+            "mode": "subscription",
+            "customer": customer_id,
+            "client_reference_id": str(tenant_id),
+            "line_items": prices.items(overage=overage),
+            "success_url": f"{return_url}{back}billing=returned",
+            "cancel_url": f"{return_url}{back}billing=canceled",
+            "allow_promotion_codes": True,
+            "payment_method_collection": "if_required" if trial else "always",
+            "subscription_data": {"metadata": {"tenant_id": str(tenant_id)}, **trial},
+        }
+        if tax:
+            params |= {
+                "automatic_tax": {"enabled": True},
+                "tax_id_collection": {"enabled": True},
+                "billing_address_collection": "required",
+                "customer_update": {"address": "auto", "name": "auto"},
+            }
+        return str((await self._gateway.create_checkout(params))["url"])
+
+    async def portal(self, tenant_id: UUID, *, return_url: str) -> str:
+        """The Customer Portal."""
+        async with self._database.tenant(tenant_id) as session:
+            row = await get_customer(session, tenant_id)
+        if row is None or row.customer_id is None:
+            raise BillingOff("There is no payment method yet: choose a plan first.")
+        return await self._gateway.create_portal(row.customer_id, return_url=return_url)
+
+    async def preview_change(self, tenant_id: UUID, plan_key: str) -> ChangePreview:
+        """What Stripe would invoice."""
+        terms = await self._offered(tenant_id, plan_key)
+        standing = await self._standing(tenant_id)
+        if standing is None:
+            return await self._preview_of_first(tenant_id, terms)
+        kind = _kind(standing, terms)
+        now = kind == "upgrade"
+        lines: tuple[ChangeLine, ...] = ()
+        due = tax = 0
+        if now:
+            items = await self._changed_items(tenant_id, standing.seen, terms)
+            invoice = await self._gateway.preview(
+                {
+                    "customer": standing.customer_id,
+                    "subscription": standing.seen.id,
+                    "subscription_details": {"items": items, "proration_behavior": "always_invoice"},
+                }
+            )
+            due, tax, lines = _amounts(invoice)
+        return ChangePreview(
+            kind=kind,
+            from_plan=standing.terms.key if standing.terms else None,
+            to_plan=terms.key,
+            currency=terms.currency,
+            due_now_cents=due,
+            tax_now_cents=tax,
+            next_cents=terms.price_cents,
+            takes_effect_at=None if now or kind == "same" else standing.seen.period_end,
+            lines=lines,
+        )
+
+    async def change_plan(self, tenant_id: UUID, plan_key: str) -> None:
+        """Up at once, and not at all if the difference cannot be collected; down when the period ends."""
+        terms = await self._offered(tenant_id, plan_key)
+        standing = await self._standing(tenant_id)
+        if standing is None:
+            raise BillingOff("There is no subscription to change: choose the plan by Checkout.")
+        seen = standing.seen
+        kind = _kind(standing, terms)
+        if not (kind == "downgrade" and seen.next_plan and seen.next_plan.key == terms.key):
+            await self._release(seen)
+        match kind:
+            case "upgrade":
+                params: Json = {
+                    "items": await self._changed_items(tenant_id, seen, terms),
+                    "proration_behavior": "always_invoice",
+                    "payment_behavior": "error_if_incomplete",
+                    "cancel_at_period_end": False,
+                }
+                await self._gateway.update_subscription(seen.id, params)
+            case "downgrade" if seen.next_plan is None or seen.next_plan.key != terms.key:
+                if seen.cancel_at is not None:
+                    await self._gateway.update_subscription(seen.id, {"cancel_at_period_end": False})
+                prices = await self._prices.of(terms)
+                overage = overage_item(seen.subscription) is not None
+                await self._gateway.schedule_change(
+                    seen.subscription,
+                    items=prices.items(overage=overage),
+                    at=int(base_item(seen.subscription)["current_period_end"]),
+                    metadata={"plan_key": terms.key, "plan_version": str(terms.version)},
+                )
+            case "downgrade" | "same" | "subscribe":
+                pass
+        await self.sync_customer(tenant_id)
+
+    async def cancel(self, tenant_id: UUID, *, at_period_end: bool) -> None:
+        """With the period, or at once with what was used invoiced and the rest of the period credited."""
+        standing = await self._standing(tenant_id)
+        if standing is None:
+            await self.sync_customer(tenant_id)
+            return
+        await self._release(standing.seen)
+        if at_period_end:
+            await self._gateway.update_subscription(standing.seen.id, {"cancel_at_period_end": True})
+        else:
+            await self._gateway.cancel_subscription(standing.seen.id, prorate=True)
+        await self.sync_customer(tenant_id)
+
+    async def resume(self, tenant_id: UUID) -> None:
+        """Take back a cancellation or a downgrade to come."""
+        standing = await self._standing(tenant_id)
+        if standing is None:
+            raise BillingOff("The subscription has ended: choose a plan again.")
+        await self._release(standing.seen)
+        if standing.seen.cancel_at is not None:
+            await self._gateway.update_subscription(standing.seen.id, {"cancel_at_period_end": False})
+        await self.sync_customer(tenant_id)
+
+    async def sync_customer(self, tenant_id: UUID) -> None:
+        """See `billing.sync`."""
+        await sync_customer(self._database, self._gateway, tenant_id, public_url=self._public_url)
+
+    async def apply_overage(self, tenant_id: UUID) -> None:
+        """Let the subscription have the metered item exactly where the tenant chose to pay for what goes beyond.
+
+        An item with something on it in this period stays until it is invoiced. Twice changes nothing.
+        """
+        standing = await self._standing(tenant_id)
+        if standing is None or standing.terms is None or standing.seen.next_plan is not None:
+            return
+        item = overage_item(standing.seen.subscription)
+        wanted = await _wants_overage(self._database, tenant_id)
+        prices = await self._prices.of(standing.terms)
+        if wanted and item is None and prices.overage is not None:
+            change: Json = {"items": [{"price": prices.overage}], "proration_behavior": "none"}
+            await self._gateway.update_subscription(standing.seen.id, change)
+        elif not wanted and item is not None and not await self._went_beyond(tenant_id, standing.terms):
+            change = {"items": [{"id": item["id"], "deleted": True}], "proration_behavior": "none"}
+            await self._gateway.update_subscription(standing.seen.id, change)
+
+    async def pause(self, tenant_id: UUID, *, paused: bool) -> None:
+        """While a tenant is suspended its invoices stay drafts: nobody pays for what is not to be had."""
+        standing = await self._standing(tenant_id)
+        if standing is not None and bool(standing.seen.subscription.get("pause_collection")) != paused:
+            behavior: Json = {"pause_collection": {"behavior": "keep_as_draft"} if paused else ""}
+            await self._gateway.update_subscription(standing.seen.id, behavior)
+
+    async def _customer(self, tenant_id: UUID) -> str:
+        """The tenant's customer at Stripe, made if there is none."""
+        async with self._database.tenant(tenant_id) as session:
+            row = await get_customer(session, tenant_id)
+            who = await named(session, tenant_id)
+        if row is not None and row.customer_id is not None:
+            return row.customer_id
+        made = await self._gateway.create_customer(tenant_id, name=who.name, email=who.email)
+        async with self._database.tenant(tenant_id) as session:
+            customer_id = await register_customer(session, tenant_id, made)
+        await match_events(self._database, tenant_id, customer_id=customer_id)
+        return customer_id
+
+    async def _standing(self, tenant_id: UUID) -> _Standing | None:
+        """The subscription that lives now, as Stripe has it; None without one."""
+        async with self._database.tenant(tenant_id) as session:
+            row = await get_customer(session, tenant_id)
+        if row is None or row.customer_id is None:
+            return None
+        seen = read_subscriptions(await self._gateway.list_subscriptions(row.customer_id))
+        if seen is None or not seen.is_live:
+            return None
+        terms = None
+        if seen.plan is not None:
+            async with self._database.tenant(tenant_id) as session:
+                terms = await plan_terms(session, seen.plan.key, version=seen.plan.version)
+        return _Standing(row.customer_id, seen, terms)
+
+    async def _offered(self, tenant_id: UUID, plan_key: str) -> PlanTerms:
+        """Raises `NotFound`, or `InvalidInput` for a plan that tenants cannot choose."""
+        async with self._database.tenant(tenant_id) as session:
+            terms = await plan_terms(session, plan_key)
+        if not terms.public:
+            raise InvalidInput("This plan is not for sale.")
+        return terms
+
+    async def _trial_of(self, tenant_id: UUID, terms: PlanTerms) -> Json:
+        """A trial for `subscription_data`: once in a tenant's life, and what is left of one that it is in already."""
+        async with self._database.tenant(tenant_id) as session:
+            row, held = await get_customer(session, tenant_id), await get_subscription(session, tenant_id)
+        ends = {"trial_settings": {"end_behavior": {"missing_payment_method": "cancel"}}}
+        if held.trial_ends_at is not None:
+            left = held.status == "trialing" and held.trial_ends_at >= clock.now() + SHORTEST_TRIAL
+            return {"trial_end": int(held.trial_ends_at.timestamp()), **ends} if left else {}
+        if terms.trial_days and (row is None or row.trial_used_at is None):
+            return {"trial_period_days": terms.trial_days, **ends}
+        return {}
+
+    async def _preview_of_first(self, tenant_id: UUID, terms: PlanTerms) -> ChangePreview:
+        async with self._database.tenant(tenant_id) as session:
+            held = await get_subscription(session, tenant_id)
+        trial = await self._trial_of(tenant_id, terms)
+        days = int(trial.get("trial_period_days", 0))
+        if "trial_end" in trial:
+            days = max((moment(trial["trial_end"]) - clock.now()).days, 0)
+        return ChangePreview(
+            kind="subscribe",
+            from_plan=held.plan_key if held.stored else None,
+            to_plan=terms.key,
+            currency=terms.currency,
+            due_now_cents=0 if trial else terms.price_cents,
+            tax_now_cents=0,
+            next_cents=terms.price_cents,
+            takes_effect_at=None,
+            trial_days=days,
+        )
+
+    async def _changed_items(self, tenant_id: UUID, seen: Seen, terms: PlanTerms) -> list[Json]:
+        """The subscription's items with another plan's prices in their place."""
+        prices = await self._prices.of(terms)
+        items: list[Json] = [{"id": base_item(seen.subscription)["id"], "price": prices.base, "quantity": 1}]
+        metered = overage_item(seen.subscription)
+        wanted = prices.overage is not None and (metered is not None or await _wants_overage(self._database, tenant_id))
+        if metered is not None:
+            items.append(
+                {"id": metered["id"], "price": prices.overage} if wanted else {"id": metered["id"], "deleted": True}
+            )
+        elif wanted:
+            items.append({"price": prices.overage})
+        return items
+
+    async def _release(self, seen: Seen) -> None:
+        schedule = seen.subscription.get("schedule")
+        if isinstance(schedule, dict) and schedule.get("status") in ("active", "not_started"):
+            await self._gateway.release_schedule(str(schedule["id"]))
+
+    async def _went_beyond(self, tenant_id: UUID, terms: PlanTerms) -> bool:
+        from stonechat.usage.allowance import allowance_state
+
+        async with self._database.tenant(tenant_id) as session:
+            state = await allowance_state(session, tenant_id)
+        return terms.included_tokens is not None and (state.used.tokens or 0) > terms.included_tokens
+
+
+async def _wants_overage(database: Database, tenant_id: UUID) -> bool:
+    async with database.tenant(tenant_id) as session:
+        choices = await session.get(UsageChoicesRow, tenant_id)
+    return choices is not None and choices.overage_opt_in
+
+
+def _kind(standing: _Standing, terms: PlanTerms) -> ChangeKind:
+    """Up is what costs more for the same time; a new version of the same plan counts by its price, too."""
+    held = standing.terms
+    if held is None:
+        return "upgrade"
+    if (held.key, held.version) == (terms.key, terms.version):
+        return "same"
+    return "upgrade" if _a_year(terms) > _a_year(held) else "downgrade"
+
+
+def _a_year(terms: PlanTerms) -> int:
+    return terms.price_cents * (12 if terms.interval == "month" else 1)
+
+
+def _amounts(invoice: Json) -> tuple[int, int, tuple[ChangeLine, ...]]:
+    """What is due, the tax in it, and the lines."""
+    lines = [ChangeLine(str(line.get("description") or ""), int(line["amount"])) for line in invoice["lines"]["data"]]
+    tax = sum(int(one["amount"]) for one in invoice.get("total_taxes") or [])
+    return int(invoice["total"]), tax, tuple(lines)
