@@ -29,6 +29,7 @@ from stonechat.api import (
     model_providers,
     secrets,
     sessions,
+    stripe_webhooks,
     traces,
     unanswered,
     uploads,
@@ -48,6 +49,7 @@ from stonechat.assistant.trace import TurnTrace
 from stonechat.assistant.trace_export import telemetry_spans
 from stonechat.assistant.unanswered import UnansweredQuestions
 from stonechat.assistant.visitor_tools import VisitorTools
+from stonechat.billing.service import BillingService
 from stonechat.chat.attached_files import AttachedFiles
 from stonechat.chat.dictation import Dictation
 from stonechat.chat.hub import RunHub
@@ -103,6 +105,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         http_client = partial(outbound.httpx_client, allow_http=bool(settings.outbound_networks))
         providers = ModelProviders(database, keyring=keyring, settings=settings, http_client=http_client)
         stack.push_async_callback(providers.aclose)
+        billing = BillingService(settings, database)
+        stack.push_async_callback(billing.aclose)
         limiter = Limiter(settings, rules=RulesCache(database))
         stack.push_async_callback(limiter.close)
         hub = RunHub(database, on_trace=await stack.enter_async_context(exporting_traces(settings)))
@@ -126,6 +130,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keyring=keyring,
             session_tokens=SessionTokens(keyring, issuer=settings.public_url),
             site_keys=SiteKeys(database),
+            billing=billing,
             limiter=limiter,
             knowledge=knowledge_room,
             outbound=outbound,
@@ -228,7 +233,7 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> Application:
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     app.router.routes.extend([*chatkit.routes(), *cited.routes()])  # first, because they are asked for most
     app.include_router(health.router)
-    for router in (embed.assets_router, embed.router, sessions.router, uploads.router, me.router):
+    for router in (embed.assets_router, embed.router, sessions.router, uploads.router, me.router, stripe_webhooks.router):
         app.include_router(router)
     management = APIRouter(prefix="/api/v1")
     for room in (

@@ -14,6 +14,8 @@ from stonechat import mail
 from stonechat.accounts import lockout, resets
 from stonechat.accounts import sessions as console_sessions
 from stonechat.assistant.trace_store import purge_traces
+from stonechat.billing import tasks as billing_tasks
+from stonechat.billing.service import BillingService
 from stonechat.chat.attachment_sweeper import mark_strays, sweep_attachments
 from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
 from stonechat.db.session import Database
@@ -41,12 +43,14 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
     url = settings.direct_database_url
     assert url is not None, "local_services() or the environment provides it"  # noqa: S101
     dispatcher = Dispatcher(database, {})
+    billing = BillingService(settings, database)
     runner = JobRunner(
         url,
         job_handlers(knowledge)
         | dispatcher.job_handlers()
         | mail.job_handlers(mail.open_transport(settings))
-        | resets.job_handlers(database, public_url=settings.public_url),
+        | resets.job_handlers(database, public_url=settings.public_url)
+        | billing_tasks.job_handlers(database, billing),
         {
             "17 3 * * *": lambda: _ensure_partitions(database),
             "13 1 * * *": lambda: _add_up_usage(database),
@@ -55,9 +59,12 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "41 3 * * *": lambda: _mark_strays(database),
             "*/5 * * * *": lambda: _start_due_syncs(database),
             "29 * * * *": lambda: _check_knowledge(knowledge),
+            "1-59/5 * * * *": lambda: _tell_use(database, billing),
+            "53 2 * * *": lambda: billing_tasks.tell_late_use(database, billing),
+            "37 * * * *": lambda: _look_at_customers(database, billing, public_url=settings.public_url),
             "23 * * * *": lambda: _purge_traces(database, days=settings.trace_days),
         },
-        on_give_up=give_up_hooks(knowledge),
+        on_give_up=give_up_hooks(knowledge) | billing_tasks.give_up_hooks(database),
     )
     await _ensure_partitions(database)
     await asyncio.to_thread(warm_up)
@@ -74,6 +81,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await billing.aclose()
 
 
 async def run_worker(settings: Settings) -> None:
@@ -114,6 +122,14 @@ async def _check_knowledge(knowledge: Knowledge) -> None:
 
 async def _purge_traces(database: Database, *, days: int) -> None:
     await purge_traces(database, days=days)
+
+
+async def _tell_use(database: Database, billing: BillingService) -> None:
+    await billing_tasks.tell_use(database, billing)
+
+
+async def _look_at_customers(database: Database, billing: BillingService, *, public_url: str) -> None:
+    await billing_tasks.look_at_customers(database, billing, public_url=public_url)
 
 
 async def _start_due_syncs(database: Database) -> None:

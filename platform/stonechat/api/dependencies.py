@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.api_keys import authenticate_api_key
 from stonechat.assistant.cache import ConfigCache
+from stonechat.billing.service import BillingService
 from stonechat.chat.turns import ChatServer
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
@@ -39,6 +40,7 @@ class Services:
     keyring: Keyring
     session_tokens: SessionTokens
     site_keys: SiteKeys
+    billing: BillingService
     limiter: Limiter
     knowledge: Knowledge
     outbound: OutboundClient
