@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
+from stonechat.billing.checks import examine_billing
 from stonechat.db import migrate
 from stonechat.db.embedded_binaries import find_installation
 from stonechat.db.session import Database
@@ -47,6 +48,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("Knowledge", _knowledge),
         ("Files", _files),
         ("Redis", _redis),
+        ("Billing", _billing),
         ("Public address", _public_url),
     ]
     findings = []
@@ -182,6 +184,18 @@ async def _redis(settings: Settings) -> Finding:
         return Finding("Redis", False, str(error), "Check REDIS_URL. Until it answers, each process counts for itself.")
     finally:
         await client.aclose()
+
+
+async def _billing(settings: Settings) -> Finding:
+    database = Database(settings.database_url, pool_size=2) if settings.database_url is not None else None
+    try:
+        well, seen, remedy = await examine_billing(settings, database)
+    except DBAPIError as error:
+        return Finding("Billing", False, f"{type(error.orig).__name__}: {error.orig}", "Run `stonechat migrate`.")
+    finally:
+        if database is not None:
+            await database.close()
+    return Finding("Billing", well, seen, remedy)
 
 
 async def _public_url(settings: Settings) -> Finding:
