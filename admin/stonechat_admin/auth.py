@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,9 +19,12 @@ from stonechat.accounts.sessions import SignedIn, find_session
 from stonechat.api.dependencies import AppServices, Services
 from stonechat.errors import Forbidden, RoleTooLow
 from stonechat.limits.limiter import address_key
+from stonechat.operator.bulletin import Notice
+from stonechat.operator.sign_in import OperatorSession, find_looking, look_through
+from stonechat.operator.support import Grant, note_look, open_grant
 from stonechat.web import client_address
 from stonechat_admin import render
-from stonechat_admin.cookies import session_token
+from stonechat_admin.cookies import OPERATOR, read_cookie, session_token
 from stonechat_admin.csrf import check_origin, check_token
 from stonechat_admin.render import ToastKind
 
@@ -46,6 +50,10 @@ class Console:
     signed_in: SignedIn
     role: Role
     tenant_name: str
+    notices: tuple[Notice, ...] = ()
+    """What the platform tells everybody here, above the page."""
+    support: Grant | None = None
+    """The grant under which an operator, who is no member, looks at this tenant."""
 
     @property
     def tenant_id(self) -> UUID:
@@ -103,6 +111,14 @@ def client_key(request: Request) -> str:
     return address_key(client_address(request))
 
 
+async def looking_operator(request: Request, services: Services) -> OperatorSession | None:
+    """The operator who sends this, if they look into a tenant."""
+    token = read_cookie(request, OPERATOR)
+    if token is None:
+        return None
+    return await find_looking(services.database, token, address=client_key(request))
+
+
 async def own_page(request: Request, services: AppServices) -> None:
     """For forms of people who are not signed in: they must come from our own pages."""
     check_origin(request, services.platform_origins)
@@ -111,12 +127,69 @@ async def own_page(request: Request, services: AppServices) -> None:
 SignedInPerson = Annotated[SignedIn, Depends(signed_in)]
 
 
+@dataclass(frozen=True)
+class AtWork:
+    """Who works in a tenant: a member of it, or an operator under a grant."""
+
+    person: SignedIn
+    operator: OperatorSession | None = None
+
+
+async def at_work(request: Request, services: AppServices) -> AtWork:
+    """As `signed_in`; an operator who looks into a tenant comes before the person that the operator also is."""
+    held = await looking_operator(request, services)
+    if held is None:
+        return AtWork(await signed_in(request, services))
+    check_origin(request, services.platform_origins)
+    await check_token(request, held.csrf)
+    who = held.operator
+    person = SignedIn("", b"", held.csrf, who.person_id, who.email, who.name or who.email, held.grant_tenant_id)
+    return AtWork(person, held)
+
+
+@asynccontextmanager
+async def support_console(
+    request: Request,
+    services: Services,
+    person: SignedIn,
+    held: OperatorSession,
+    notices: tuple[Notice, ...],
+) -> AsyncIterator[Console]:
+    """The tenant's console as an operator sees it: under an open grant, for reading unless the grant is for more."""
+    assert held.grant_tenant_id is not None and held.grant_id is not None  # noqa: S101, PT018
+    tenant_id = held.grant_tenant_id
+    async with services.database.tenant(tenant_id) as session:
+        grant = await open_grant(session, tenant_id, grant_id=held.grant_id, operator_id=held.operator.operator_id)
+        name = await session.scalar(select(Tenant.name).where(Tenant.tenant_id == tenant_id))
+        if grant is not None and name is not None:
+            if grant.access == "read" and request.method not in ("GET", "HEAD"):
+                raise Forbidden("This grant is for reading only.")
+            role: Role = "viewer" if grant.access == "read" else "editor"
+            actor = Actor(tenant_id, "operator", held.operator.operator_id, frozenset({SCOPE_OF_ROLE[role]}))
+            if request.method == "GET":
+                await note_look(session, held.operator, grant, page=request.url.path)
+            yield Console(request, services, session, actor, person, role, name, notices, grant)
+            return
+    await look_through(services.database, held, grant_id=None, tenant_id=None)
+    raise Elsewhere(f"/operator/tenants/{tenant_id}?grant=over")
+
+
 def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
     """A dependency that yields the `Console` of a person whose role is at least `role`."""
 
-    async def console(request: Request, services: AppServices, person: SignedInPerson) -> AsyncIterator[Console]:
+    async def console(
+        request: Request, services: AppServices, who: Annotated[AtWork, Depends(at_work)]
+    ) -> AsyncIterator[Console]:
+        person = who.person
         if person.tenant_id is None:
             raise Elsewhere("/console/tenants")
+        notices = await services.bulletin.notices(person.tenant_id)
+        if who.operator is not None:
+            async with support_console(request, services, person, who.operator, notices) as looking:
+                request.state.console = looking
+                looking.require(role)
+                yield looking
+            return
         async with services.database.tenant(person.tenant_id) as session:
             chosen = (
                 select(Membership.role, Tenant.name, Tenant.status)
@@ -130,10 +203,10 @@ def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
             if status != "active":
                 raise Forbidden(f"{name} is suspended. Ask whoever runs this installation.")
             actor = Actor(person.tenant_id, "person", person.person_id, frozenset({SCOPE_OF_ROLE[held]}))
-            at_work = Console(request, services, session, actor, person, held, name)
-            request.state.console = at_work
-            at_work.require(role)
-            yield at_work
+            working = Console(request, services, session, actor, person, held, name, notices)
+            request.state.console = working
+            working.require(role)
+            yield working
 
     return console
 

@@ -6,6 +6,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 SESSION = "stonechat"
+OPERATOR = "stonechat_operator"
 FLASH = "stonechat_flash"
 THEME = "stonechat_theme"
 """`light` or `dark`, set by the page's script; no secret, and read as it is."""

@@ -24,6 +24,8 @@ NOUNS = {
     "api_key": "API keys",
     "usage": "Usage and budget",
     "tenant": "The account",
+    "plan": "The plan",
+    "support": "Looks by operators",
 }
 """What an action's first word stands for, in the filter."""
 
@@ -145,6 +147,21 @@ _SENTENCES: dict[str, Sentence] = {
     "api_key.create": lambda it, detail: f"made the API key {_quoted(detail, it)}, which may {_scopes(detail)}",
     "api_key.revoke": lambda it, detail: f"revoked the API key {_quoted(detail, it)}",
     "tenant.create": lambda _it, _: "opened the account",
+    "tenant.suspend": lambda _it, detail: f"suspended the account{_because(detail)}",
+    "tenant.resume": lambda _it, detail: f"opened the account again{_because(detail)}",
+    "tenant.plan_deletion": lambda _it, detail: f"planned the deletion of the account{_because(detail)}",
+    "tenant.call_off_deletion": lambda _it, _: "called the deletion of the account off",
+    "tenant.assign_plan": lambda _it, detail: f"put the account on the plan {_quoted(detail, 'of its own')}",
+    "plan.override": lambda _it, detail: f"made an exception from the plan{_because(detail)}",
+    "plan.revoke_override": lambda _it, _: "ended an exception from the plan",
+    "support.ask": lambda _it, detail: f"asked to look in here{_because(detail)}",
+    "support.open": lambda _it, detail: f"began to look in here{_because(detail)}",
+    "support.agree": lambda _it, _: "let an operator look in here",
+    "support.view": lambda _it, detail: f"looked at {detail.get('page', 'a page')}",
+    "support.end": lambda _it, _: "ended an operator’s look",
+    "support.rule": lambda _it, detail: (
+        "demanded that operators ask first" if detail.get("consent_needed") else "let operators look without asking"
+    ),
     "tenant.rename": lambda _it, detail: f"renamed the account to {_quoted(detail, 'something else')}",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -54,9 +55,47 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("members", "Members", "/console/members", "users"),
             Entry("api-keys", "API keys", "/console/api-keys", "key-round", "admin"),
             Entry("audit-log", "Audit log", "/console/audit-log", "scroll-text", "admin"),
+            Entry("support", "Support access", "/console/support", "eye", "admin"),
         ),
     ),
 )
+
+
+OPERATOR_GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    (
+        "Customers",
+        (
+            Entry("tenants", "Tenants", "/operator/tenants", "users"),
+            Entry("announcements", "Announcements", "/operator/announcements", "send"),
+        ),
+    ),
+    (
+        "Money",
+        (
+            Entry("revenue", "Revenue and margin", "/operator/revenue", "chart-column"),
+            Entry("plans", "Plans", "/operator/plans", "scroll-text"),
+            Entry("replay", "Replay on a plan", "/operator/replay", "history"),
+        ),
+    ),
+    (
+        "Machinery",
+        (
+            Entry("events", "Inbound events", "/operator/events", "zap"),
+            Entry("jobs", "Jobs", "/operator/jobs", "refresh-cw"),
+            Entry("mail", "Mail", "/operator/mail", "mail"),
+            Entry("flags", "Feature flags", "/operator/flags", "settings"),
+        ),
+    ),
+    (
+        "Platform",
+        (
+            Entry("settings", "Settings", "/operator/settings", "palette"),
+            Entry("operators", "Operators", "/operator/operators", "shield-check"),
+            Entry("audit", "Audit", "/operator/audit", "fingerprint"),
+        ),
+    ),
+)
+"""The operators' room has a sidebar of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +115,21 @@ def navigation_for(request: Request, console: Console | None) -> Navigation:
     """The sidebar of one request; empty for who is not signed in."""
     if console is None:
         return Navigation((), "")
+    return _navigation(request, GROUPS, console.may)
+
+
+def operator_navigation(request: Request) -> Navigation:
+    """The sidebar of the operators' room."""
+    return _navigation(request, OPERATOR_GROUPS, lambda _role: True)
+
+
+def _navigation(
+    request: Request, listed: tuple[tuple[str, tuple[Entry, ...]], ...], may: Callable[[Role], bool]
+) -> Navigation:
     paths = _paths(request.app)
     groups = []
-    for label, entries in GROUPS:
-        seen = tuple(entry for entry in entries if entry.href in paths and console.may(entry.role))
+    for label, entries in listed:
+        seen = tuple(entry for entry in entries if entry.href in paths and may(entry.role))
         if seen:
             groups.append(Group(label, seen))
     path = request.url.path

@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stonechat.web import PROBLEM_JSON
 from stonechat_admin.render import fragment, is_partial, page
 
-PREFIXES = ("/console", "/setup", "/dev/mail")
+PREFIXES = ("/console", "/setup", "/dev/mail", "/operator")
 LOGIN = "/console/login"
+OPERATOR_LOGIN = "/operator/login"
 
 
 class ConsoleProblems:
@@ -57,7 +58,9 @@ _KEPT = frozenset(
 def _told(request: Request, problem: dict[str, Any], headers: dict[str, str]) -> Response:
     status, code = int(problem["status"]), problem.get("code")
     if code == "sign_in_needed":
-        return _to_login(request)
+        return _to_login(request, LOGIN)
+    if code == "operator_sign_in_needed":
+        return _to_login(request, OPERATOR_LOGIN)
     if code == "forged_request" and is_partial(request) and hasattr(request.state, "stale_form"):
         return _reload(request)
     sentence = str(problem.get("detail") or problem["title"])
@@ -68,18 +71,18 @@ def _told(request: Request, problem: dict[str, Any], headers: dict[str, str]) ->
     return page(request, "error.html", status=status, headers=headers, problem=problem, sentence=sentence)
 
 
-def _to_login(request: Request) -> Response:
+def _to_login(request: Request, login: str) -> Response:
     """Sign in, and come back. A page that htmx asked on behalf of keeps what was typed in it, and has it again then."""
     if is_partial(request):
         shown = urlsplit(request.headers.get("hx-current-url", ""))
-        url = f"{LOGIN}?next={quote(_path(shown.path, shown.query))}"
+        url = f"{login}?next={quote(_path(shown.path, shown.query))}"
         return Response(status_code=401, headers={"HX-Redirect": url, "Console": '{"keep": true}', **_NO_STORE})
     if request.method == "GET":
         back = _path(request.url.path, request.url.query)
     else:
         came = urlsplit(request.headers.get("referer", ""))
         back = _path(came.path, came.query)
-    return RedirectResponse(f"{LOGIN}?next={quote(back)}", 303, _NO_STORE)
+    return RedirectResponse(f"{login}?next={quote(back)}", 303, _NO_STORE)
 
 
 def _reload(request: Request) -> Response:
@@ -95,10 +98,10 @@ def _path(path: str, query: str) -> str:
     return f"{path or '/console'}{'?' if query else ''}{query}"
 
 
-def safe_next(url: str) -> str:
-    """A page of the console to go to after signing in: nobody's link may send people elsewhere."""
+def safe_next(url: str, home: str = "/console") -> str:
+    """A page of this room to go to after signing in: nobody's link may send people elsewhere."""
     parts = urlsplit(url)
-    inside = parts.path == "/console" or parts.path.startswith("/console/")
+    inside = parts.path == home or parts.path.startswith(f"{home}/")
     if not inside or parts.scheme or parts.netloc or "\\" in url or not url.isprintable() or len(url) > 1000:
-        return "/console"
-    return "/console" if parts.path == LOGIN else url
+        return home
+    return home if parts.path in (LOGIN, OPERATOR_LOGIN) else url

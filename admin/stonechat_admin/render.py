@@ -20,7 +20,7 @@ from starlette.requests import Request
 from stonechat import clock
 from stonechat_admin.assets import asset_url
 from stonechat_admin.cookies import FLASH, THEME, clear_cookie, read_cookie, set_cookie
-from stonechat_admin.navigation import navigation_for
+from stonechat_admin.navigation import navigation_for, operator_navigation
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -89,14 +89,16 @@ def page(
     request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> HTMLResponse:
     """A whole page, in the console's frame if somebody is signed in and chose a tenant. Shows and forgets the flash."""
-    console = getattr(request.state, "console", None)
+    console, desk = getattr(request.state, "console", None), getattr(request.state, "desk", None)
+    at_work = console or desk
     theme = request.cookies.get(THEME)
     flash = read_cookie(request, FLASH)
     html = _templates.get_template(template).render(
         console=console,
-        csrf=console.signed_in.csrf if console else values.pop("csrf", ""),
+        desk=desk,
+        csrf=at_work.signed_in.csrf if at_work else values.pop("csrf", ""),
         theme=theme if theme in ("light", "dark") else "system",
-        navigation=navigation_for(request, console),
+        navigation=operator_navigation(request) if desk else navigation_for(request, console),
         flash=_read_flash(flash),
         **values,
     )
@@ -119,11 +121,12 @@ def fragment(
     **values: Any,
 ) -> HTMLResponse:
     """A part of a page, for htmx to put where the request said. `close` shuts the open dialog, `show` opens one by id."""
-    console = getattr(request.state, "console", None)
+    console, desk = getattr(request.state, "console", None), getattr(request.state, "desk", None)
     html = ""
     if template is not None:
-        csrf = console.signed_in.csrf if console else ""
-        html = _templates.get_template(template).render(console=console, csrf=csrf, **values)
+        at_work = console or desk
+        csrf = at_work.signed_in.csrf if at_work else ""
+        html = _templates.get_template(template).render(console=console, desk=desk, csrf=csrf, **values)
     told: dict[str, Any] = {}
     if toast:
         told["toast"] = {"kind": kind, "text": toast}

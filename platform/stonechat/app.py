@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from stonechat import __version__
+from stonechat.accounts.suspension import Suspensions
 from stonechat.api import (
     agents,
     api_keys,
@@ -27,6 +28,7 @@ from stonechat.api import (
     limits,
     me,
     model_providers,
+    plan,
     secrets,
     sessions,
     stripe_webhooks,
@@ -71,6 +73,8 @@ from stonechat.knowledge.related import related
 from stonechat.knowledge.service import MAX_DOCUMENT_BYTES
 from stonechat.limits.limiter import Limiter
 from stonechat.limits.rules import RulesCache
+from stonechat.operator.bulletin import Bulletin
+from stonechat.operator.flags import FeatureFlags
 from stonechat.outbound.client import OutboundClient
 from stonechat.providers.provider import ModelProviders
 from stonechat.settings import Settings
@@ -130,6 +134,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keyring=keyring,
             session_tokens=SessionTokens(keyring, issuer=settings.public_url),
             site_keys=SiteKeys(database),
+            suspensions=Suspensions(database),
+            bulletin=Bulletin(database),
+            flags=FeatureFlags(database),
             billing=billing,
             limiter=limiter,
             knowledge=knowledge_room,
@@ -248,6 +255,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         secrets,
         traces,
         usage,
+        plan,
     ):
         management.include_router(room.router)
     management.include_router(unanswered.router)

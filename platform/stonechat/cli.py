@@ -194,6 +194,38 @@ def tenant_create(name: str, owner: str, as_json: bool) -> None:
         click.echo(f"Set-up   {made['setup_url']}   (the owner sets a password here, once, within a week)")
 
 
+@main.group()
+def operator() -> None:
+    """Make operators, who run the platform at /operator."""
+
+
+@operator.command("create")
+@click.argument("email")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def operator_create(email: str, as_json: bool) -> None:
+    """Make somebody an operator. Again for one whose phone and codes are lost: the second factor is set up anew."""
+    from stonechat.db.session import Database
+    from stonechat.operator.operators import create_operator
+
+    async def run(settings: Settings) -> dict[str, str | None]:
+        assert settings.database_url is not None  # noqa: S101
+        database = Database(settings.database_url, pool_size=2)
+        try:
+            return await create_operator(database, email, public_url=settings.public_url)
+        finally:
+            await database.close()
+
+    with _services() as settings:
+        made = asyncio.run(run(settings))
+    if as_json:
+        click.echo(json.dumps(made))
+        return
+    click.echo(f"Operator {made['operator_id']}")
+    if made["setup_url"]:
+        click.echo(f"Set-up   {made['setup_url']}   (sets a password, once, within a week)")
+    click.echo(f"Sign in  {made['sign_in_url']}   (the second factor is set up at the first sign-in)")
+
+
 @main.command()
 def doctor() -> None:
     """Check settings and every service, and say what to do."""

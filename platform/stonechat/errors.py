@@ -20,7 +20,7 @@
         DocumentUnreadable        DocumentEmpty, DocumentEncrypted, DocumentWithoutText, DocumentTooDemanding
       TooManyRequests       429   RateLimited, TooManyConcurrent, TooManyAttempts
       Unavailable           503   UpstreamFailed (502), UpstreamTimedOut (504), EmbeddedPostgresFailed,
-                              AnswerTooLong, ProviderResting, EmbeddingFailed
+                              AnswerTooLong, ProviderResting, EmbeddingFailed, SwitchedOff
       SecretUnreadable      500
 
 An error names a fact, carries an HTTP status and a stable `code` (the machine's word, listed in docs/errors.md), and says
@@ -338,6 +338,10 @@ class ProviderResting(Unavailable):
 
 class EmbeddingFailed(Unavailable):
     code, title = "embedding_failed", "The embedding model did not answer as it should"
+
+
+class SwitchedOff(Unavailable):
+    code, title = "switched_off", "This part of the platform is switched off for now"
 
 
 class SecretUnreadable(StonechatError):

@@ -48,7 +48,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         url,
         job_handlers(knowledge)
         | dispatcher.job_handlers()
-        | mail.job_handlers(mail.open_transport(settings))
+        | mail.job_handlers(mail.open_transport(settings), database)
         | resets.job_handlers(database, public_url=settings.public_url)
         | billing_tasks.job_handlers(database, billing),
         {

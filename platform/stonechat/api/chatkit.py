@@ -22,10 +22,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stonechat.accounts.suspension import SENTENCE, Suspensions
 from stonechat.api.chatkit_body import read_body, require_fitting
 from stonechat.api.cors import VisitorCors
 from stonechat.api.dependencies import Services, caller_of, services_of
-from stonechat.chat.events import PING
+from stonechat.chat.events import PING, paused
 from stonechat.chat.resume import cancel_run, resume
 from stonechat.chat.runs import Listener, Run
 from stonechat.errors import StonechatError
@@ -40,6 +41,7 @@ _STREAM_HEADERS = [
     (b"x-accel-buffering", b"no"),  # or nginx would collect a whole answer before passing it on
 ]
 Headers = list[tuple[bytes, bytes]]
+PAUSED = paused(SENTENCE)
 
 
 def routes() -> list[BaseRoute]:
@@ -89,6 +91,7 @@ async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
     connection = HTTPConnection(scope)
     services = services_of(connection)
     caller = caller_of(connection, services)
+    await services.suspensions.require_active(caller.tenant_id)
     body = await read_body(connection, receive)
     if body is None:
         return
@@ -98,8 +101,9 @@ async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
         await _answer_with_json(connection, services, caller, request, receive, send)
         return
     run, headers = await _start_run(connection, services, caller, request)
+    suspensions = services.suspensions
     del connection, body, request  # a stream may last; what asked for it need not stay in memory
-    await _stream_run(run, headers, receive, send)
+    await _stream_run(run, headers, receive, send, suspensions=suspensions)
 
 
 async def _answer_with_json(
@@ -142,13 +146,15 @@ async def _start_run(
     return run, headers
 
 
-async def _stream_run(run: Run, headers: Headers, receive: Receive, send: Send) -> None:
+async def _stream_run(run: Run, headers: Headers, receive: Receive, send: Send, *, suspensions: Suspensions) -> None:
     """Send what happens, all of one turn of the loop at once. Who hangs up on a run that is not resumable stops it."""
     with run.listen() as listener:
-        await _send_events(run, listener, headers, receive, send)
+        await _send_events(run, listener, headers, receive, send, suspensions=suspensions)
 
 
-async def _send_events(run: Run, listener: Listener, headers: Headers, receive: Receive, send: Send) -> None:
+async def _send_events(
+    run: Run, listener: Listener, headers: Headers, receive: Receive, send: Send, *, suspensions: Suspensions
+) -> None:
     gone = False
 
     async def watch() -> None:
@@ -167,10 +173,11 @@ async def _send_events(run: Run, listener: Listener, headers: Headers, receive: 
         while not gone:
             over = run.finished
             heard = listener.take()
-            if heard or over:
-                await send(_chunk(heard, more=not over))
-                if over:
-                    return
+            if over:
+                await send(_chunk(heard + await _last_words(run, suspensions), more=False))
+                return
+            if heard:
+                await send(_chunk(heard, more=True))
             if watcher is None:
                 watcher = asyncio.create_task(watch())
             await run.wait(listener.seen)
@@ -183,6 +190,12 @@ async def _send_events(run: Run, listener: Listener, headers: Headers, receive: 
     finally:
         if watcher is not None:
             watcher.cancel()
+
+
+async def _last_words(run: Run, suspensions: Suspensions) -> bytes:
+    """Why an answer broke off that its visitor did not stop."""
+    paused = run.stop_reason == "cancelled" and await suspensions.is_suspended(run.key.tenant_id)
+    return PAUSED if paused else b""
 
 
 async def _run_events(scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.api_keys import authenticate_api_key
+from stonechat.accounts.suspension import Suspensions
 from stonechat.assistant.cache import ConfigCache
 from stonechat.billing.service import BillingService
 from stonechat.chat.turns import ChatServer
@@ -27,6 +28,8 @@ from stonechat.identity.origins import parse_origin
 from stonechat.identity.tokens import SessionTokens
 from stonechat.knowledge.deps import Knowledge
 from stonechat.limits.limiter import Limiter
+from stonechat.operator.bulletin import Bulletin
+from stonechat.operator.flags import FeatureFlags
 from stonechat.outbound.client import OutboundClient
 from stonechat.settings import Settings
 
@@ -40,6 +43,9 @@ class Services:
     keyring: Keyring
     session_tokens: SessionTokens
     site_keys: SiteKeys
+    suspensions: Suspensions
+    bulletin: Bulletin
+    flags: FeatureFlags
     billing: BillingService
     limiter: Limiter
     knowledge: Knowledge

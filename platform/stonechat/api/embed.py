@@ -16,7 +16,14 @@ from stonechat.embed.frame import StockRenderer, render_frame, render_unknown
 from stonechat.embed.look import render_loader
 from stonechat.embed.published import published_public_config
 from stonechat.embed.stock import StockReason
-from stonechat.errors import AgentNotPublished, InvalidTicket, NotFound, StonechatError, UnknownDomainKey
+from stonechat.errors import (
+    AgentNotPublished,
+    InvalidTicket,
+    NotFound,
+    StonechatError,
+    TenantSuspended,
+    UnknownDomainKey,
+)
 from stonechat.identity.lookup import MAX_KEY_CHARACTERS, SiteKey
 from stonechat.identity.origins import parse_origin
 from stonechat.limits.addresses import limit_address
@@ -92,12 +99,13 @@ async def get_frame(
     agent: dict[str, Any] | None = None
     error: StonechatError | None = None
     try:
+        await services.suspensions.require_active(key.tenant_id)
         async with services.database.tenant(key.tenant_id) as session:
             agent = await published_public_config(
                 session, key.tenant_id, agent_id=key.agent_id, configs=services.configs
             )
-    except AgentNotPublished as not_published:
-        error = not_published
+    except (AgentNotPublished, TenantSuspended) as refused:
+        error = refused
     stock = None
     if agent is not None and agent["renderer"] == "chatkit" and key.openai_domain_key:
         stock = StockRenderer(services.settings.chatkit_script, key.openai_domain_key)
@@ -121,6 +129,7 @@ async def get_frame(
 async def get_ticket(
     caller: VisitorCaller, services: AppServices, response: Response, public_key: PublicKey
 ) -> TicketAnswer:
+    await services.suspensions.require_active(caller.tenant_id)
     key = await services.site_keys.find(public_key)
     if key.tenant_id != caller.tenant_id or key.domain_key_id != caller.domain_key_id:
         raise InvalidTicket("This session was opened under another domain key.")

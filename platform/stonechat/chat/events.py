@@ -79,3 +79,8 @@ INTERRUPTED = (
     + b"\n\n"
 )
 """Tells a client that the run it listens to died, after what could be saved of it. Bears no number of its own."""
+
+
+def paused(sentence: str) -> bytes:
+    """Tells a client that its answer was stopped because the tenant was suspended. Bears no number of its own."""
+    return b"data: " + wire_json(ErrorEvent(message=sentence, allow_retry=False)).encode() + b"\n\n"

@@ -35,6 +35,8 @@ class SiteKey:
     agent_id: str
     origins: tuple[str, ...]
     openai_domain_key: str | None = None
+    suspended: bool = False
+    """Whether the tenant was, when this was read; `Suspensions` knows sooner than a key that is remembered."""
 
     def admits(self, origin: str | None) -> bool:
         """Whether a canonical origin (see `origins.parse_origin`) is on the key's list."""
@@ -112,17 +114,26 @@ class SiteKeys:
 
 
 async def read_site_key(session: AsyncSession, tenant_id: UUID, *, domain_key_id: str) -> SiteKey:
-    """The key as it is now. Raises `UnknownDomainKey`, also where it was revoked or the tenant is suspended."""
-    row = await session.scalar(
-        select(DomainKey)
+    """The key as it is now. Raises `UnknownDomainKey`, also where it was revoked."""
+    found = await session.execute(
+        select(DomainKey, Tenant.status)
         .join(Tenant, Tenant.tenant_id == DomainKey.tenant_id)
         .where(
             DomainKey.tenant_id == tenant_id,
             DomainKey.domain_key_id == domain_key_id,
             DomainKey.revoked_at.is_(None),
-            Tenant.status == "active",
         )
     )
-    if row is None:
+    kept = found.one_or_none()
+    if kept is None:
         raise UnknownDomainKey("This domain key was revoked. Make a new one.")
-    return SiteKey(tenant_id, domain_key_id, row.public_key, row.agent_id, tuple(row.origins), row.openai_domain_key)
+    row, status = kept
+    return SiteKey(
+        tenant_id,
+        domain_key_id,
+        row.public_key,
+        row.agent_id,
+        tuple(row.origins),
+        row.openai_domain_key,
+        suspended=status != "active",
+    )

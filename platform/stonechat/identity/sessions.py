@@ -11,9 +11,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
+from stonechat.accounts.suspension import SENTENCE
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
-from stonechat.errors import OriginNotAllowed
+from stonechat.errors import OriginNotAllowed, TenantSuspended
 from stonechat.identity.caller import Caller
 from stonechat.identity.lookup import SiteKey, SiteKeys, read_site_key
 from stonechat.identity.origins import parse_origin
@@ -62,8 +63,8 @@ async def open_session(
 ) -> OpenSession[Published]:
     """Open a session for whoever sits at the page.
 
-    Raises, in this order, `UnknownDomainKey`, `OriginNotAllowed` or `InvalidTicket`, `InvalidUserToken`, and whatever
-    `load_published` raises; nothing is stored then. The key is read afresh, so that a revoked one opens nothing.
+    Raises, in this order, `UnknownDomainKey`, `OriginNotAllowed` or `InvalidTicket`, `TenantSuspended`,
+    `InvalidUserToken`, and whatever `load_published` raises; nothing is stored then. The key is read afresh, so that a revoked one opens nothing.
     """
     tenant_id, domain_key_id = await keys.tenant_of(request.domain_key)
     visitor = read_visitor(request.visitor) or new_visitor()
@@ -71,6 +72,8 @@ async def open_session(
     async with database.tenant(tenant_id) as session:
         key = await read_site_key(session, tenant_id, domain_key_id=domain_key_id)
         origin = admitted_origin(request, key, tokens=tokens, platform_origins=platform_origins)
+        if key.suspended:
+            raise TenantSuspended(SENTENCE)
         if request.user_token is not None:
             user = await verify_user_token(session, tenant_id, token=request.user_token, keyring=keyring)
             await use_user_token(session, tenant_id, user=user, visitor_hash=visitor_hash)

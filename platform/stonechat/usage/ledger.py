@@ -53,7 +53,10 @@ class UsageLedgerRow(TenantRow):
     """A ledger entry as stored; the table is partitioned by month of `occurred_at`."""
 
     __tablename__ = "usage_ledger"
-    __table_args__ = (Index("usage_ledger_run_idx", "tenant_id", "run_id"),)
+    __table_args__ = (
+        Index("usage_ledger_run_idx", "tenant_id", "run_id"),
+        Index("usage_ledger_occurred_at_idx", "occurred_at", postgresql_using="brin"),
+    )
 
     occurred_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())
     entry_id: Mapped[str] = mapped_column(primary_key=True)
