@@ -60,5 +60,12 @@ def upgrade() -> None:
             revoked_at timestamptz,
             primary key (tenant_id, override_id)
         )""")
-    for table in ("tenant_plans", "plan_overrides"):
+    op.execute("""
+        create table conversation_retention (
+            tenant_id uuid primary key references tenants on delete cascade,
+            days int check (days > 0),
+            next_days int check (next_days > 0),
+            next_at timestamptz check (next_at is not null or next_days is null)
+        )""")
+    for table in ("tenant_plans", "plan_overrides", "conversation_retention"):
         protect_tenant_table(op, table)

@@ -27,7 +27,9 @@ from stonechat.knowledge.deps import Knowledge, open_knowledge
 from stonechat.knowledge.stuck import revive_stuck
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 from stonechat.knowledge.web.service import start_due_syncs
+from stonechat.privacy.retention import sweep_retention
 from stonechat.settings import Settings
+from stonechat.usage import plan_changes
 from stonechat.usage.quota import recount_budgets
 from stonechat.usage.report import roll_up_all
 
@@ -50,6 +52,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         | dispatcher.job_handlers()
         | mail.job_handlers(mail.open_transport(settings), database)
         | resets.job_handlers(database, public_url=settings.public_url)
+        | plan_changes.job_handlers(database)
         | billing_tasks.job_handlers(database, billing),
         {
             "17 3 * * *": lambda: _ensure_partitions(database),
@@ -57,6 +60,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "*/10 * * * *": lambda: _purge_run_events(database),
             "*/15 * * * *": lambda: _purge_console(database),
             "41 3 * * *": lambda: _mark_strays(database),
+            "37 2 * * *": lambda: _sweep_retention(database, public_url=settings.public_url),
             "*/5 * * * *": lambda: _start_due_syncs(database),
             "29 * * * *": lambda: _check_knowledge(knowledge),
             "1-59/5 * * * *": lambda: _tell_use(database, billing),
@@ -138,6 +142,10 @@ async def _start_due_syncs(database: Database) -> None:
 
 async def _mark_strays(database: Database) -> None:
     await mark_strays(database)
+
+
+async def _sweep_retention(database: Database, *, public_url: str) -> None:
+    await sweep_retention(database, public_url=public_url)
 
 
 async def _purge_console(database: Database) -> None:

@@ -15,7 +15,6 @@ from stonechat import clock
 from stonechat.accounts.actor import Actor, system
 from stonechat.accounts.invitations import accept_as_newcomer, invite, list_invitations, revoke_invitation
 from stonechat.accounts.memberships import add_member, list_members, remove_member
-from stonechat.accounts.tenants import create_tenant
 from stonechat.assistant.agents import (
     archive_agent,
     create_agent,
@@ -32,14 +31,13 @@ from stonechat.knowledge.models import Source
 from stonechat.knowledge.schemas import TextSourceIn, WebSourceIn
 from stonechat.knowledge.web.access import WebAccess
 from stonechat.knowledge.web.service import create_web_source, start_due_syncs, sync_source, update_source
-from stonechat.plans.entitlements import entitlements
 from stonechat.plans.overrides import add_override
 from stonechat.plans.subscription import set_subscription
 from stonechat.providers.service import create_provider
 from stonechat.settings import Settings
 from support.assistant import KEYRING
 from support.knowledge import scratch_knowledge
-from support.plans import OPERATOR, set_platform
+from support.plans import OPERATOR
 
 HTTP_TOOL = {
     "kind": "http",
@@ -269,11 +267,3 @@ async def test_a_site_of_before_is_not_fetched_again(database: Database, on: On)
         with pytest.raises(FeatureNotInPlan):
             await sync_source(session, actor, source_id="src_before")
         await sources.delete_source(session, actor, source_id="src_before")
-
-
-async def test_a_new_tenant_begins_on_the_default_plan(database: Database) -> None:
-    await set_platform(database, default_plan="pro")
-    made = await create_tenant(database, name="Newcomers", owner_email=_address())
-    async with database.tenant(made.tenant_id) as session:
-        held = await entitlements(session, made.tenant_id)
-    assert (held.plan.key, held.subscription.status) == ("pro", "trialing")
