@@ -47,6 +47,8 @@ def upgrade() -> None:
             tenant_id uuid primary key references tenants on delete cascade,
             steps text[] not null default '{message}' check (cardinality(steps) <= 5),
             cheaper_model text check (length(cheaper_model) between 1 and 240),
+            email_request text check (length(email_request) between 1 and 500),
+            email_thanks text check (length(email_thanks) between 1 and 500),
             overage_opt_in boolean not null default false,
             spend_cap_micros bigint check (spend_cap_micros >= 0),
             updated_at timestamptz not null default now()

@@ -45,6 +45,10 @@ async def heard(run: Run) -> str:
     return spoken(decode(b"".join([chunk async for chunk in tail(run)])))
 
 
+async def asked(server: ChatServer, visitor: Caller) -> str:
+    return await heard(await server.start(create(), visitor))
+
+
 async def ended(run: Run) -> None:
     assert run.task is not None
     await asyncio.wait([run.task])
@@ -82,8 +86,7 @@ async def test_a_crowd_passes_the_budget_by_no_more_than_the_calls_in_flight(
     answers: list[str] = []
     for _wave in range(3):
         visitors = [caller_of(anna.tenant_id, f"usr_{number}", agent_id=anna.agent_id) for number in range(100)]
-        runs = await asyncio.gather(*(server.start(create(), visitor) for visitor in visitors))
-        answers += await asyncio.gather(*(heard(run) for run in runs))
+        answers += await asyncio.gather(*(asked(server, visitor) for visitor in visitors))
     await server.hub.close()
     state = await budget_of(database, anna.tenant_id)
     assert set(answers) == {"Yes.", REFUSAL}

@@ -68,6 +68,9 @@ class FakeKnowledge:
             raise self.error
         return self.passages[:limit]
 
+    async def approved(self, tenant_id: UUID, query: str, *, limit: int) -> Sequence[Passage]:
+        return await self.search(tenant_id, query, limit=limit)
+
     async def recall(self, tenant_id: UUID, chunk_ids: Sequence[str]) -> Sequence[Passage]:
         self.recalls.append(chunk_ids)
         return [passage for passage in self.passages if passage.chunk_id in chunk_ids]

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from stonechat.assistant.tools.context import Quote
 from stonechat.knowledge import search
+from stonechat.knowledge.approved import search_approved
 from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.excerpt import best_excerpt
 from stonechat.knowledge.search import Passage
@@ -20,6 +21,9 @@ class TenantDocuments:
 
     async def search(self, tenant_id: UUID, query: str, *, limit: int) -> Sequence[Passage]:
         return await search.search(self._knowledge, tenant_id, query, limit=limit)
+
+    async def approved(self, tenant_id: UUID, query: str, *, limit: int) -> Sequence[Passage]:
+        return await search_approved(self._knowledge, tenant_id, query, limit=limit)
 
     async def recall(self, tenant_id: UUID, chunk_ids: Sequence[str]) -> Sequence[Passage]:
         return await search.recall(self._knowledge, tenant_id, chunk_ids)

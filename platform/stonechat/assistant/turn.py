@@ -76,6 +76,8 @@ class Turn:
     """What is to be done once the turn is over and stored, if it was answered. Nobody waits for it."""
     stopped: bool = False
     """Set once a guardrail stopped the question or the answer: no model may be shown either."""
+    approved_only: bool = False
+    """Whether only question-answer pairs are searched, which costs nothing."""
     hand_over: Callable[[str], Awaitable[None]] | None = None
     """Asks a person to take the conversation over, for a reason; None where there is nobody to ask."""
 

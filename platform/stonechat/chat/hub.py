@@ -12,7 +12,6 @@ import contextlib
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -25,7 +24,7 @@ from stonechat.assistant.trace import Outcome, TurnTrace
 from stonechat.chat import journal
 from stonechat.chat.journal import Batch, ItemChange
 from stonechat.chat.runs import Run
-from stonechat.chat.settlement import entries_of, refuse, uses_to_note
+from stonechat.chat.settlement import entries_of, uses_to_note
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError, TooManyConcurrent
 
@@ -37,7 +36,7 @@ RUN_SECONDS = 600.0
 MAX_RUNS = 5000
 KEEP_SECONDS = 60.0
 KEEP_BYTES = 64 << 20
-CHECKPOINT_RUNS = 200
+CHECKPOINT_RUNS = 100
 CHECKPOINT_BYTES = 4 << 20
 BREATHE_EVERY = 64
 """Events after which a model that never waits lets others go on."""
@@ -106,9 +105,7 @@ class RunHub:
             )
 
     def start(self, run: Run, source: Source) -> None:
-        """Set a run going, which holds its thread already. One that is refused says so, and `source` is not asked."""
-        if (refusal := run.refusal) is not None:
-            source = partial(refuse, refusal=refusal)
+        """Set a run going, which holds its thread already."""
         self._runs[run.key.run_id] = run
         self._by_tenant[run.key.tenant_id] += 1
         run.task = asyncio.create_task(self._drive(run, source))

@@ -1,39 +1,25 @@
-"""What a run used, for the ledger: when it ends, at checkpoints, and after its process died; and what is said when the
-tenant's budget is used up."""
+"""What a run used, for the ledger: when it ends, at checkpoints, and after its process died."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 from uuid import UUID
 
-from chatkit.types import (
-    AssistantMessageContent,
-    AssistantMessageContentPartAdded,
-    AssistantMessageContentPartDone,
-    AssistantMessageContentPartTextDelta,
-    AssistantMessageItem,
-    ThreadItem,
-    ThreadItemAddedEvent,
-    ThreadItemDoneEvent,
-    ThreadItemUpdatedEvent,
-    ThreadStreamEvent,
-)
+from chatkit.types import ThreadItem
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat import clock
 from stonechat.assistant.agents import load_config
 from stonechat.assistant.meter import CHARACTERS_PER_TOKEN
 from stonechat.assistant.models_of_turn import BUILT_IN_PROVIDER
 from stonechat.chat import models
 from stonechat.chat.codec import parse_item
 from stonechat.chat.runs import Run
-from stonechat.chat.store import new_item_id
 from stonechat.errors import NotFound
+from stonechat.usage.allowance import steps_of
 from stonechat.usage.ledger import LedgerEntry, entries_json, ledger_entry
-from stonechat.usage.quota import Refusal
 
 ASKED_ITEMS = 50
 """The newest of a thread, which a model is shown at most."""
@@ -66,21 +52,6 @@ def uses_to_note(run: Run) -> str | None:
     return entries_json(entries_of(run))
 
 
-async def refuse(run: Run, *, refusal: Refusal) -> AsyncIterator[ThreadStreamEvent]:
-    """The answer where the budget is used up: one calm message, and no model is asked."""
-    run.trace.note("guardrail", "budget", reason=refusal.reason, blocked=True)
-    item = AssistantMessageItem(id=new_item_id("message"), thread_id=run.thread.id, created_at=clock.now(), content=[])
-    whole = AssistantMessageContent(text=refusal.message)
-    yield ThreadItemAddedEvent(item=item)
-    for update in (
-        AssistantMessageContentPartAdded(content_index=0, content=AssistantMessageContent(text="")),
-        AssistantMessageContentPartTextDelta(content_index=0, delta=refusal.message),
-        AssistantMessageContentPartDone(content_index=0, content=whole),
-    ):
-        yield ThreadItemUpdatedEvent(item_id=item.id, update=update)
-    yield ThreadItemDoneEvent(item=item.model_copy(update={"content": [whole]}))
-
-
 async def crashed_entries(
     session: AsyncSession, tenant_id: UUID, *, run: models.RunRow, said: Iterable[ThreadItem]
 ) -> list[LedgerEntry]:
@@ -88,7 +59,7 @@ async def crashed_entries(
 
     If it died before a checkpoint could tell, its model is taken to have been asked: the provider may well bill for it.
     """
-    if run.refused is not None:
+    if run.refused not in (None, "cheaper"):
         return []
     uses: list[dict[str, Any]] = json.loads(run.uses) if run.uses else []
     if not uses:
@@ -125,6 +96,8 @@ async def _first_use(session: AsyncSession, tenant_id: UUID, run: models.RunRow)
             continue
         name, instructions = config.model, config.instructions
         break
+    if run.refused == "cheaper":
+        name = (await steps_of(session, tenant_id)).cheaper_model or name
     provider, _, model = name.partition("/") if "/" in name else (BUILT_IN_PROVIDER, "", name or "unknown")
     use = {"provider": provider, "model": model, "input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
     if provider == BUILT_IN_PROVIDER:

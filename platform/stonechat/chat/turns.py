@@ -37,6 +37,7 @@ from stonechat import clock, ids
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.choices import require_choices
 from stonechat.assistant.config import AgentConfig
+from stonechat.assistant.over_limit import OverLimit
 from stonechat.assistant.turn import Responder, RunsTools, Turn, WritesTitles
 from stonechat.assistant.unanswered import UnansweredQuestions
 from stonechat.chat.acting import Acted, act, require_answers, require_output, require_words, say_nothing, withdraw
@@ -92,6 +93,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         super().__init__(PostgresStore(hub.database), self.attachments)
         self.hub = hub
         self.responder = responder
+        self._over = OverLimit(hub.database, responder, partial(request_person, hub.database))
         self.tools = tools
         self.titles = titles
         self.dictation = dictation
@@ -146,10 +148,7 @@ class ChatServer(TenantChatKitServer[Caller]):
     ) -> AsyncIterator[ThreadStreamEvent]:
         """The same assistant for the SDK's own `process`, whose streams live and die with their listener."""
         history = await newest_items(self.store, thread.id, context)
-        version = await self._published.version(context)
-        config = await self._published.at(context, version)
-        key = self._key(context, thread.id)
-        run = Run(key, thread=thread, resumable=False, agent_id=context.agent_id, agent_version=version)
+        run, config = await self._loose_run(thread, context)
         async for event in self._answer(run, caller=context, config=config, history=history):
             yield event
 
@@ -157,11 +156,8 @@ class ChatServer(TenantChatKitServer[Caller]):
         self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: Caller
     ) -> AsyncIterator[ThreadStreamEvent]:
         """What a visitor did in a widget, for the SDK's own `process`."""
-        version = await self._published.version(context)
-        config = await self._published.at(context, version)
+        run, config = await self._loose_run(thread, context)
         step = plan_action(config, sender, action)
-        key = self._key(context, thread.id)
-        run = Run(key, thread=thread, resumable=False, agent_id=context.agent_id, agent_version=version)
         turn = self._turn(
             run, caller=context, config=config, history=await newest_items(self.store, thread.id, context)
         )
@@ -308,7 +304,7 @@ class ChatServer(TenantChatKitServer[Caller]):
                 if run.handling in SILENT:
                     raise NotOffered("A person answers this conversation, so that nothing can be answered again.")
                 await self.message_to_retry(thread_id, params.item_id, caller)
-                if run.refusal is None:  # or the answer that there was would be lost for nothing
+                if run.refusal is None or run.refusal.reason == "cheaper":  # or the answer were lost for nothing
                     await self.store.delete_items_after(thread_id, params.item_id, caller)
                 history = await newest_items(self.store, thread_id, caller)
             case _:
@@ -317,6 +313,12 @@ class ChatServer(TenantChatKitServer[Caller]):
         return lambda run: self._answer(run, caller=caller, config=config, history=history)
 
     # Shared
+
+    async def _loose_run(self, thread: ThreadMetadata, caller: Caller) -> tuple[Run, AgentConfig]:
+        version = await self._published.version(caller)
+        key = self._key(caller, thread.id)
+        run = Run(key, thread=thread, resumable=False, agent_id=caller.agent_id, agent_version=version)
+        return run, await self._published.at(caller, version)
 
     def _key(self, caller: Caller, thread_id: str) -> RunKey:
         return RunKey(caller.tenant_id, caller.user_id, thread_id, ids.new_id("run"))
@@ -372,6 +374,8 @@ class ChatServer(TenantChatKitServer[Caller]):
     def _respond(self, run: Run, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
         if run.handling in SILENT:
             return silence(turn.config)
+        if run.refusal is not None:
+            return self._over.respond(turn, run.refusal)
         events = self.responder.respond(turn)
         if self.titles is not None and turn.config.titles == "model" and run.default_title and not run.thread.title:
             return titled(events, run=run, turn=turn, titles=self.titles, database=self.hub.database)

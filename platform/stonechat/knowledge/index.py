@@ -84,9 +84,11 @@ class Narrowing:
     source_id: str | None = None
     tags: tuple[str, ...] = ()
     language: str | None = None
+    sources: tuple[str, ...] = ()
+    """Any of these."""
 
     def __bool__(self) -> bool:
-        return bool(self.source_id or self.tags or self.language)
+        return bool(self.source_id or self.tags or self.language or self.sources)
 
 
 EVERYTHING = Narrowing()

@@ -334,4 +334,6 @@ def _filter(place: Place, *, document_id: str | None = None, only: Narrowing = E
             must.append(FieldCondition(name, match=MatchValue(value)))
     if only.tags:
         must.append(FieldCondition("tags", match=MatchAny(list(only.tags))))
+    if only.sources:
+        must.append(FieldCondition("source_id", match=MatchAny(list(only.sources))))
     return Filter(must=[*must]) if must else None

@@ -315,4 +315,6 @@ def _filter(place: Place, *, document_id: str | None = None, only: Narrowing = E
             must.append(_is(field, value))
     if only.tags:
         must.append(models.FieldCondition(key="tags", match=models.MatchAny(any=list(only.tags))))
+    if only.sources:
+        must.append(models.FieldCondition(key="source_id", match=models.MatchAny(any=list(only.sources))))
     return models.Filter(must=[*must]) if must else None

@@ -28,11 +28,12 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.accounts.models import Tenant
 from stonechat.errors import InvalidInput
-from stonechat.plans.entitlements import Entitlements, entitlements
+from stonechat.plans.entitlements import Entitlements, entitlements, require_feature
 from stonechat.plans.subscription import usage_period
+from stonechat.plans.terms import Feature
 from stonechat.usage.allowance_models import UsageAlertRow, UsageAllowanceRow, UsageChoicesRow
 from stonechat.usage.period_use import Used, used_in
-from stonechat.usage.quota import UsageBudgetRow, UsageReservationRow, month_of
+from stonechat.usage.quota import Message, UsageBudgetRow, UsageReservationRow, month_of
 
 GRACE_AFTER = ((timedelta(days=365), 20), (timedelta(days=90), 10))
 """Age of a tenant that pays → percent of grace."""
@@ -56,6 +57,10 @@ class Steps(BaseModel):
     steps: Annotated[tuple[Step, ...], Field(max_length=5)] = ("message",)
     cheaper_model: Annotated[str, Field(max_length=240, pattern=CHEAPER_MODEL)] | None = None
     """`<provider>/<model>`, or `extractive`, which costs nothing. The last tenth of every bound is kept for it."""
+    email_request: Message | None = None
+    """How visitors are asked for their address; None for our own words."""
+    email_thanks: Message | None = None
+    """What is said once they left it."""
 
     @model_validator(mode="after")
     def _steps_can_be_done(self) -> Self:
@@ -169,12 +174,20 @@ def grace_percent(held: Entitlements, *, since: datetime, at: datetime) -> int:
     return next((percent for age, percent in GRACE_AFTER if at - since >= age), 0)
 
 
-async def terms_of(session: AsyncSession, tenant_id: UUID, *, at: datetime | None = None) -> Terms:
-    """What holds for the tenant now, or at another moment, whatever was used."""
+async def terms_of(
+    session: AsyncSession, tenant_id: UUID, *, at: datetime | None = None, rights: Entitlements | None = None
+) -> Terms:
+    """What holds for the tenant now, or at another moment, whatever was used. `rights` are its entitlements, if known."""
     at = at or clock.now()
-    held = await entitlements(session, tenant_id, at=at)
-    since = await session.scalar(select(Tenant.created_at).where(Tenant.tenant_id == tenant_id)) or at
-    choices = await session.get(UsageChoicesRow, tenant_id, populate_existing=True)
+    held = rights or await entitlements(session, tenant_id, at=at)
+    known = (
+        select(Tenant.created_at, UsageChoicesRow)
+        .outerjoin(UsageChoicesRow, UsageChoicesRow.tenant_id == tenant_id)
+        .where(Tenant.tenant_id == tenant_id)
+        .execution_options(populate_existing=True)
+    )
+    found = (await session.execute(known)).one_or_none()
+    since, choices = (at, None) if found is None else (found[0], found[1])
     start, end = usage_period(held.subscription, at)
     included = Amounts(messages=held.terms.included_messages, tokens=held.terms.included_tokens)
     price = held.terms.overage_micros_per_1k_tokens if included.tokens is not None else None
@@ -201,7 +214,10 @@ async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
     if terms.included.messages is None and terms.included.tokens is None:
         await session.execute(delete(row).where(row.tenant_id == tenant_id))
         unbounded = budget.max_tokens.is_(None) & budget.max_cost_micros.is_(None)
-        await session.execute(delete(budget).where(budget.tenant_id == tenant_id, unbounded))
+        gone = delete(budget).where(budget.tenant_id == tenant_id, unbounded).returning(budget.tenant_id)
+        if (await session.scalar(gone)) is not None:
+            held = UsageReservationRow
+            await session.execute(delete(held).where(held.tenant_id == tenant_id))
         return
     made = insert(budget).values(tenant_id=tenant_id, month=month_of(clock.now()))
     await session.execute(made.on_conflict_do_nothing(index_elements=[budget.tenant_id]))
@@ -221,15 +237,21 @@ async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
         "updated_at": clock.now(),
     }
     statement = insert(row).values(tenant_id=tenant_id, **values)
-    changed = {name: statement.excluded[name] for name in values}
+    changed: dict[str, Any] = {name: statement.excluded[name] for name in values}
     changed["refused"] = case((row.period_start == statement.excluded.period_start, row.refused), else_=0)
     await session.execute(statement.on_conflict_do_update(index_elements=[row.tenant_id], set_=changed))
+    # Where more is included than before, alerts begin anew.
+    alert = UsageAlertRow
+    again = (alert.period_start == terms.period.start) & (alert.percent > percent_of(used, terms.included))
+    await session.execute(delete(alert).where(alert.tenant_id == tenant_id, alert.bound == "plan", again))
 
 
-async def allowance_state(session: AsyncSession, tenant_id: UUID) -> AllowanceState:
+async def allowance_state(
+    session: AsyncSession, tenant_id: UUID, *, rights: Entitlements | None = None
+) -> AllowanceState:
     """What the tenant may use in the period that is now, and how far it is; counted without bounds, too."""
     now = clock.now()
-    terms = await terms_of(session, tenant_id, at=now)
+    terms = await terms_of(session, tenant_id, at=now, rights=rights)
     row = await session.get(UsageAllowanceRow, tenant_id, populate_existing=True)
     current = row is not None and row.period_start == terms.period.start
     if row is not None and current:
@@ -301,7 +323,9 @@ async def put_overage(
 async def put_steps(session: AsyncSession, actor: Actor, *, steps: Steps) -> Steps:
     """Replace what is done, in order, when nothing more may be used. It holds from the next question on."""
     actor.require("admin")
-    await _choose(session, actor.tenant_id, {"steps": list(steps.steps), "cheaper_model": steps.cheaper_model})
+    if "hand_over" in steps.steps:
+        await require_feature(session, actor.tenant_id, Feature.HAND_OVER)
+    await _choose(session, actor.tenant_id, steps.model_dump() | {"steps": list(steps.steps)})
     await record_audit(session, actor, "usage.put_steps", detail=steps.model_dump(mode="json"))
     return steps
 
@@ -315,7 +339,7 @@ async def get_steps(session: AsyncSession, actor: Actor) -> Steps:
 async def steps_of(session: AsyncSession, tenant_id: UUID) -> Steps:
     """`get_steps` for the chat, which has no actor."""
     row = await session.get(UsageChoicesRow, tenant_id, populate_existing=True)
-    return Steps() if row is None else Steps(steps=row.steps, cheaper_model=row.cheaper_model)
+    return Steps() if row is None else Steps.model_validate({name: getattr(row, name) for name in Steps.model_fields})
 
 
 async def _choose(session: AsyncSession, tenant_id: UUID, chosen: dict[str, Any]) -> None:

@@ -46,6 +46,9 @@ class UsageChoicesRow(TenantRow):
 
     steps: Mapped[list[str]] = mapped_column(server_default=sql("'{message}'"))
     cheaper_model: Mapped[str | None]
+    email_request: Mapped[str | None]
+    """How visitors are asked for their address, in the tenant's own words."""
+    email_thanks: Mapped[str | None]
     overage_opt_in: Mapped[bool] = mapped_column(server_default=sql("false"))
     spend_cap_micros: Mapped[int | None] = mapped_column(BigInteger)
     """What overage may cost in a period at most."""

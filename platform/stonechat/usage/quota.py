@@ -23,6 +23,7 @@ from stonechat.accounts.audit import record_audit
 from stonechat.db.session import Database
 from stonechat.db.tenancy import TenantRow
 from stonechat.errors import BudgetUsedUp
+from stonechat.usage.allowance_models import UsageAllowanceRow
 from stonechat.usage.prices import CURRENCY
 from stonechat.usage.report import used_since
 
@@ -34,21 +35,26 @@ REFUSAL = (
 RECOUNT_AT_ONCE = 1000
 
 
+Reason = Literal["tokens", "cost", "included_messages", "included_tokens", "cheaper"]
+"""What is used up: tokens or cost of the tenant's own budget, or what its plan includes. `cheaper`: nothing yet, but so much
+that the tenant wants its cheaper model asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A question that no model is asked, because the tenant's budget is used up."""
+    """A question that the agent's own model is not asked, because what the tenant may use is used up, or nearly."""
 
-    reason: Literal["tokens", "cost"]
+    reason: Reason
     message: str
     """For the visitor."""
 
     @staticmethod
     def of(reason: str | None, message: str | None) -> Refusal | None:
-        """From what `chat_begin_run` answers."""
+        """From what `chat_begin_turn` answers."""
         match reason:
             case None:
                 return None
-            case "tokens" | "cost":
+            case "tokens" | "cost" | "included_messages" | "included_tokens" | "cheaper":
                 return Refusal(reason, message or REFUSAL)
             case _:
                 raise ValueError(f"unknown reason {reason}")
@@ -106,7 +112,8 @@ class Budget(BaseModel):
     max_cost_micros: Amount | None = None
     """Millionths of a US dollar. Models whose price is not known do not count."""
     message: Message | None = None
-    """What visitors are told when it is used up; None for our own words. Dropped where there is no bound."""
+    """What visitors are told when it, or what the plan includes, is used up; None for our own words. Dropped where nothing
+    is bounded."""
 
 
 class BudgetState(BaseModel):
@@ -156,7 +163,7 @@ async def get_budget(session: AsyncSession, actor: Actor) -> BudgetState:
         tokens, micros = await used_since(session, actor.tenant_id, first=month)
     else:
         tokens, micros = row.used_tokens, row.used_micros
-    reserved_tokens, reserved_micros = (0, 0) if row is None else await _reserved(session, actor.tenant_id)
+    _, reserved_tokens, reserved_micros = (0, 0, 0) if row is None else await _reserved(session, actor.tenant_id)
     counts = row is not None and row.month == month
     return BudgetState(
         max_tokens=row.max_tokens if row else None,
@@ -192,7 +199,8 @@ async def put_budget(session: AsyncSession, actor: Actor, *, budget: Budget) -> 
     """Set or, with neither bound, remove the tenant's budget. It holds from the next message on."""
     actor.require("admin")
     row, tenant_id = UsageBudgetRow, actor.tenant_id
-    if budget.max_tokens is None and budget.max_cost_micros is None:
+    bounded = budget.max_tokens is not None or budget.max_cost_micros is not None
+    if not bounded and await session.get(UsageAllowanceRow, tenant_id) is None:
         await session.execute(delete(row).where(row.tenant_id == tenant_id))
         await session.execute(delete(UsageReservationRow).where(UsageReservationRow.tenant_id == tenant_id))
     else:
@@ -236,21 +244,32 @@ async def recount_budgets(database: Database) -> int:
 
 
 async def _reached(session: AsyncSession, tenant_id: UUID) -> UsageBudgetRow | None:
-    """The budget of which nothing is left this month, reservations included; None while something is."""
+    """The budget of which nothing is left, or beside which nothing is left of what the plan includes, reservations counted;
+    None while something is."""
     budget = await session.get(UsageBudgetRow, tenant_id, populate_existing=True)
     if budget is None:
         return None
-    tokens, micros = await _reserved(session, tenant_id)
+    runs, tokens, micros = await _reserved(session, tenant_id)
+    plan = await session.get(UsageAllowanceRow, tenant_id, populate_existing=True)
+    if plan is not None:
+        counts = plan.period_end > clock.now()
+        if _at_end(runs + counts * plan.used_messages, plan.hard_messages) or _at_end(
+            tokens + counts * plan.used_tokens, plan.hard_tokens
+        ):
+            return budget
     if budget.month == month_of(clock.now()):
         tokens, micros = tokens + budget.used_tokens, micros + budget.used_micros
-    reached = (budget.max_tokens is not None and tokens >= budget.max_tokens) or (
-        budget.max_cost_micros is not None and micros >= budget.max_cost_micros
-    )
+    reached = _at_end(tokens, budget.max_tokens) or _at_end(micros, budget.max_cost_micros)
     return budget if reached else None
 
 
-async def _reserved(session: AsyncSession, tenant_id: UUID) -> tuple[int, int]:
+def _at_end(amount: int, bound: int | None) -> bool:
+    return bound is not None and amount >= bound
+
+
+async def _reserved(session: AsyncSession, tenant_id: UUID) -> tuple[int, int, int]:
+    """Runs, tokens, micro-dollars."""
     held = UsageReservationRow
-    sums = select(func.coalesce(func.sum(held.tokens), 0), func.coalesce(func.sum(held.micros), 0))
-    tokens, micros = (await session.execute(sums.where(held.tenant_id == tenant_id))).one()
-    return int(tokens), int(micros)
+    sums = select(func.count(), func.coalesce(func.sum(held.tokens), 0), func.coalesce(func.sum(held.micros), 0))
+    runs, tokens, micros = (await session.execute(sums.where(held.tenant_id == tenant_id))).one()
+    return runs, int(tokens), int(micros)

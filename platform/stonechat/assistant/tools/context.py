@@ -42,6 +42,10 @@ class SearchesKnowledge(Protocol):
         """The best passages for the query, best first."""
         ...
 
+    async def approved(self, tenant_id: UUID, query: str, *, limit: int) -> Sequence[Passage]:
+        """As `search`, among question-answer pairs that people wrote, and without asking any model."""
+        ...
+
     async def recall(self, tenant_id: UUID, chunk_ids: Sequence[str]) -> Sequence[Passage]:
         """The passages with these ids that are still there, in this order."""
         ...

@@ -16,6 +16,7 @@ from chatkit.types import (
 
 from stonechat import clock
 from stonechat.assistant.tools.context import TurnContext
+from stonechat.assistant.turn import Turn
 
 HAND_OVER_TOOL_NAME = "hand_over"
 MAX_REASON_CHARACTERS = 500
@@ -31,14 +32,22 @@ async def hand_over(context: TurnContext, reason: str) -> str:
     with context.turn.trace.span("tool", HAND_OVER_TOOL_NAME, reason=reason):
         # First what the team sees: the visitor must not be promised what did not happen.
         await context.turn.hand_over(reason)
-    made = {"thread_id": context.thread_id, "created_at": clock.now()}
-    message = AssistantMessageContent(text=context.turn.config.hand_over.message)
-    new_id = context.turn.generate_item_id
-    task = CustomTask(title="Handed over to a person", icon="agent", status_indicator="complete")
-    context.emit(ThreadItemDoneEvent(item=TaskItem(id=new_id("task"), task=task, **made)))
-    context.emit(ThreadItemDoneEvent(item=AssistantMessageItem(id=new_id("message"), content=[message], **made)))
+    for event in handed_over(context.turn):
+        context.emit(event)
     context.ended = True
     return "A person was asked, and the visitor was told."
+
+
+def handed_over(turn: Turn) -> list[ThreadItemDoneEvent]:
+    """How the visitor is told."""
+    made = {"thread_id": turn.thread.id, "created_at": clock.now()}
+    message = AssistantMessageContent(text=turn.config.hand_over.message)
+    new_id = turn.generate_item_id
+    task = CustomTask(title="Handed over to a person", icon="agent", status_indicator="complete")
+    return [
+        ThreadItemDoneEvent(item=TaskItem(id=new_id("task"), task=task, **made)),
+        ThreadItemDoneEvent(item=AssistantMessageItem(id=new_id("message"), content=[message], **made)),
+    ]
 
 
 async def _invoke(context: ToolContext[TurnContext], arguments: str) -> str:

@@ -39,7 +39,8 @@ async def search_knowledge(turn: TurnContext, query: str) -> str:
     turn.emit(ProgressUpdateEvent(icon="search", text=f"Searching for “{shown}”…"))
     limit = turn.turn.config.knowledge.max_passages
     with turn.turn.trace.span("retrieval", SEARCH_TOOL_NAME, query=query) as span:
-        passages = await turn.knowledge.search(turn.caller.tenant_id, query, limit=limit)
+        look = turn.knowledge.approved if turn.turn.approved_only else turn.knowledge.search
+        passages = await look(turn.caller.tenant_id, query, limit=limit)
         if isinstance(passages, Found) and (passages.notes or passages.below_floor):
             span.data["notes"] = [
                 *passages.notes,
