@@ -29,9 +29,10 @@ async def crashed(chat: Chat, anna: Caller, database: Database) -> tuple[Run, st
     words = ["one ", "two ", "three ", "four ", "five"]
     dying = ChatServer(RunHub(database), Scripted(lambda thread, _new: speak(thread, "msg_half", words, pause=gate)))
     run = await dying.start(create(), anna, resumable=True)
-    while run.stored < 9:
-        await asyncio.sleep(0.02)
-    heard = spoken(decode(b"".join(run.frames)))
+    with run.listen() as client:
+        while run.stored < 9:
+            await asyncio.sleep(0.02)
+        heard = spoken(decode(client.take()))
     await die(dying.hub, run)
     return run, heard
 

@@ -90,7 +90,7 @@ class TurnTrace:
     spans_dropped: int
 
     def columns_json(self) -> str:
-        """The row as `chat_write_trace` takes it: one JSON object, its steps under `spans`. The cost is the ledger's."""
+        """The row as `chat_finish_turn` takes it: one JSON object, its steps under `spans`. The cost is the ledger's."""
         columns = {
             "started_at": self.started_at.isoformat(),
             "agent_id": self.agent_id,

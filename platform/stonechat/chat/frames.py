@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 KEEP_STORED_BYTES = 4 << 10
-"""Of the events that are in the database, so many bytes stay here for who reconnects at once."""
+"""Of the events that are in the database, so many bytes stay here for who comes at once, while nobody listens."""
+KEEP_HEARD_BYTES = 512
+"""The same while somebody does: thousands listen at a time, and hardly one of them comes again."""
 
 
 class Frames:
@@ -34,9 +36,9 @@ class Frames:
             raise LookupError(f"frame {number} is no longer in memory")
         return b"".join(self._kept[first:] if first else self._kept)
 
-    def forget(self, number: int) -> None:
-        """Forget up to the first `number` frames, but keep `KEEP_STORED_BYTES` of them."""
-        first, room = number - self.forgotten, KEEP_STORED_BYTES
+    def forget(self, number: int, *, keep: int) -> None:
+        """Forget up to the first `number` frames, but keep that many bytes of them."""
+        first, room = number - self.forgotten, keep
         while first > 0 and (room := room - len(self._kept[first - 1])) > 0:
             first -= 1
         if first > 0:

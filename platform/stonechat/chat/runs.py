@@ -34,7 +34,7 @@ from stonechat.assistant.trace import Outcome, Trace, TurnTrace
 from stonechat.assistant.turn import TurnUsage
 from stonechat.chat.codec import aware, is_hidden, item_json
 from stonechat.chat.events import EventEncoder, wire_json
-from stonechat.chat.frames import Frames
+from stonechat.chat.frames import KEEP_HEARD_BYTES, KEEP_STORED_BYTES, Frames
 from stonechat.chat.journal import ItemChange, RunKey, changed
 from stonechat.chat.models import Handling
 from stonechat.chat.pending import Pending, pending_of
@@ -341,7 +341,8 @@ class Run:
 
     def forget_stored(self) -> None:
         """Forget what is in the database and was heard by whoever listens, but for the last of it."""
-        self.frames.forget(min([self.stored, *(listener.seen for listener in self._listeners)]))
+        known = min([self.stored, *(listener.seen for listener in self._listeners)])
+        self.frames.forget(known, keep=KEEP_HEARD_BYTES if self._listeners else KEEP_STORED_BYTES)
 
     async def wait(self, seen: int) -> None:
         """Return once there are more than `seen` frames, or the run is finished, or it was silent for `PING_SECONDS`.

@@ -120,7 +120,7 @@ def ledger_entry(
 
 
 def entries_json(entries: Sequence[LedgerEntry]) -> str:
-    """Entries as `usage_settle` and `chat_finish_run` take them."""
+    """Entries as `usage_settle` and `chat_finish_turn` take them."""
     return json.dumps(
         [
             {
