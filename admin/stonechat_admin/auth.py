@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.memberships import SCOPE_OF_ROLE
-from stonechat.accounts.models import Membership, Role, Tenant
+from stonechat.accounts.models import Role, Tenant
 from stonechat.accounts.sessions import SignedIn, find_session
 from stonechat.api.dependencies import AppServices, Services
 from stonechat.errors import Forbidden, RoleTooLow
@@ -27,6 +27,7 @@ from stonechat_admin import render
 from stonechat_admin.cookies import OPERATOR, read_cookie, session_token
 from stonechat_admin.csrf import check_origin, check_token
 from stonechat_admin.render import ToastKind
+from stonechat_admin.standing import NO_BILLING, Standing, membership_query, standing_of
 
 _RANK: dict[Role, int] = {"viewer": 0, "editor": 1, "admin": 2, "owner": 3}
 
@@ -54,6 +55,8 @@ class Console:
     """What the platform tells everybody here, above the page."""
     support: Grant | None = None
     """The grant under which an operator, who is no member, looks at this tenant."""
+    standing: Standing = NO_BILLING
+    """Whether plans are sold here, and what is owed."""
 
     @property
     def tenant_id(self) -> UUID:
@@ -191,19 +194,15 @@ def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
                 yield looking
             return
         async with services.database.tenant(person.tenant_id) as session:
-            chosen = (
-                select(Membership.role, Tenant.name, Tenant.status)
-                .join(Tenant, Tenant.tenant_id == Membership.tenant_id)
-                .where(Membership.tenant_id == person.tenant_id, Membership.person_id == person.person_id)
-            )
-            found = (await session.execute(chosen)).one_or_none()
+            found = (await session.execute(membership_query(person.tenant_id, person.person_id))).one_or_none()
             if found is None:
                 raise Elsewhere("/console/tenants")
-            held, name, status = found
+            held, name, status, *_ = found
             if status != "active":
                 raise Forbidden(f"{name} is suspended. Ask whoever runs this installation.")
             actor = Actor(person.tenant_id, "person", person.person_id, frozenset({SCOPE_OF_ROLE[held]}))
-            working = Console(request, services, session, actor, person, held, name, notices)
+            standing = standing_of(found, through_stripe=services.billing.gateway is not None)
+            working = Console(request, services, session, actor, person, held, name, notices, standing=standing)
             request.state.console = working
             working.require(role)
             yield working

@@ -46,6 +46,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("install", "Install", "/console/install", "code"),
             Entry("limits", "Limits", "/console/limits", "gauge"),
             Entry("usage", "Usage", "/console/usage", "chart-column"),
+            Entry("billing", "Plan and billing", "/console/billing", "credit-card"),
             Entry("identity-keys", "Identity keys", "/console/identity-keys", "fingerprint"),
         ),
     ),
@@ -115,7 +116,8 @@ def navigation_for(request: Request, console: Console | None) -> Navigation:
     """The sidebar of one request; empty for who is not signed in."""
     if console is None:
         return Navigation((), "")
-    return _navigation(request, GROUPS, console.may)
+    hidden = frozenset() if console.standing.sells else frozenset({"billing"})
+    return _navigation(request, GROUPS, console.may, hidden=hidden)
 
 
 def operator_navigation(request: Request) -> Navigation:
@@ -124,12 +126,16 @@ def operator_navigation(request: Request) -> Navigation:
 
 
 def _navigation(
-    request: Request, listed: tuple[tuple[str, tuple[Entry, ...]], ...], may: Callable[[Role], bool]
+    request: Request,
+    listed: tuple[tuple[str, tuple[Entry, ...]], ...],
+    may: Callable[[Role], bool],
+    *,
+    hidden: frozenset[str] = frozenset(),
 ) -> Navigation:
     paths = _paths(request.app)
     groups = []
     for label, entries in listed:
-        seen = tuple(entry for entry in entries if entry.href in paths and may(entry.role))
+        seen = tuple(e for e in entries if e.href in paths and may(e.role) and e.key not in hidden)
         if seen:
             groups.append(Group(label, seen))
     path = request.url.path

@@ -169,10 +169,14 @@ async def run_clock(session: AsyncSession, tenant_id: UUID, *, public_url: str) 
 
 
 async def billing_notice(session: AsyncSession, tenant_id: UUID) -> Notice | None:
-    """The banner that the tenant's console shows now, if any. One statement, two where a plan is paid for."""
+    """The banner that the tenant's console shows now, if any. Two statements."""
+    row = await get_customer(session, tenant_id)
     plan = await get_subscription(session, tenant_id)
-    if not plan.stored:
-        return None
+    return notice_of(plan, has_payment_method=row is not None and row.has_payment_method) if plan.stored else None
+
+
+def notice_of(plan: Subscription, *, has_payment_method: bool) -> Notice | None:
+    """The banner that a subscription of a tenant's own asks for, if any."""
     now = clock.now()
     match plan.status:
         case "past_due":
@@ -187,7 +191,7 @@ async def billing_notice(session: AsyncSession, tenant_id: UUID) -> Notice | Non
             words = "Your plan has ended. You can read and export everything, and choose a plan again at any time."
             return Notice("canceled", "info", words, plan.cancel_at)
         case "trialing" | "active":
-            return await _of_good_standing(session, tenant_id, plan)
+            return _of_good_standing(plan, has_payment_method=has_payment_method)
 
 
 def _unpaid() -> Notice:
@@ -195,7 +199,7 @@ def _unpaid() -> Notice:
     return Notice("unpaid", "error", words, None)
 
 
-async def _of_good_standing(session: AsyncSession, tenant_id: UUID, plan: Subscription) -> Notice | None:
+def _of_good_standing(plan: Subscription, *, has_payment_method: bool) -> Notice | None:
     now = clock.now()
     if plan.cancel_at is not None:
         if now >= plan.cancel_at:
@@ -205,10 +209,7 @@ async def _of_good_standing(session: AsyncSession, tenant_id: UUID, plan: Subscr
         words = f"Your plan ends on {plan.cancel_at:%-d %B %Y}. Until then you can take the cancellation back."
         return Notice("canceling", "info", words, plan.cancel_at)
     ends = plan.trial_ends_at
-    if plan.status != "trialing" or ends is None or not now < ends <= now + TRIAL_MAIL_BEFORE:
-        return None
-    row = await get_customer(session, tenant_id)
-    if row is not None and row.has_payment_method:
+    if plan.status != "trialing" or ends is None or not now < ends <= now + TRIAL_MAIL_BEFORE or has_payment_method:
         return None
     words = f"Your trial ends on {ends:%-d %B %Y}. Choose a plan to keep what it includes."
     return Notice("trial_ending", "info", words, ends)
