@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from uuid import UUID
 
 from stonechat.accounts.actor import Actor
@@ -14,13 +13,12 @@ from stonechat.billing.none import NoBilling
 from stonechat.billing.provider import BillingProvider, ChangePreview
 from stonechat.billing.sending import send_waiting
 from stonechat.billing.stripe_provider import StripeBilling
+from stonechat.billing.webhooks import request_sync
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput
 from stonechat.plans.platform_settings import BILLING, get_setting
 from stonechat.plans.subscription import Provider, get_subscription
 from stonechat.settings import Settings
-
-_log = logging.getLogger(__name__)
 
 
 class BillingService:
@@ -108,7 +106,13 @@ class BillingService:
         await self._manual.sync_customer(tenant_id)
 
     async def overage_changed(self, tenant_id: UUID) -> None:
-        """The tenant chose to pay, or not to pay, for what goes beyond its plan."""
+        """The tenant chose to pay, or not to pay, for what goes beyond its plan: a job tells Stripe of it."""
+        if self._stripe is not None:
+            async with self._database.tenant(tenant_id) as session:
+                await request_sync(session, tenant_id)
+
+    async def apply_overage(self, tenant_id: UUID) -> None:
+        """Make the subscription fit what the tenant chose. Twice changes nothing."""
         if self._stripe is not None and isinstance(await self.provider(tenant_id), StripeBilling):
             await self._stripe.apply_overage(tenant_id)
 

@@ -24,6 +24,7 @@ from stonechat.plans.catalog import plan_terms
 from stonechat.plans.platform_settings import get_setting
 from stonechat.plans.subscription import Provider, get_subscription
 from stonechat.plans.terms import PlanTerms
+from stonechat.usage.allowance import allowance_state
 from stonechat.usage.allowance_models import UsageChoicesRow
 
 TAX = "billing_tax"
@@ -65,8 +66,8 @@ class StripeBilling:
         prices = await self._prices.of(terms)
         async with self._database.tenant(tenant_id) as session:
             tax = await get_setting(session, TAX) is True
-            trial = await self._trial_of(tenant_id, terms)
-            overage = await _wants_overage(self._database, tenant_id)
+        trial = await self._trial_of(tenant_id, terms)
+        overage = await _wants_overage(self._database, tenant_id)
         back = "&" if "?" in return_url else "?"
         params: Json = {
             "mode": "subscription",
@@ -301,8 +302,6 @@ class StripeBilling:
             await self._gateway.release_schedule(str(schedule["id"]))
 
     async def _went_beyond(self, tenant_id: UUID, terms: PlanTerms) -> bool:
-        from stonechat.usage.allowance import allowance_state
-
         async with self._database.tenant(tenant_id) as session:
             state = await allowance_state(session, tenant_id)
         return terms.included_tokens is not None and (state.used.tokens or 0) > terms.included_tokens

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +20,6 @@ SYNC_AFTER = timedelta(minutes=55)
 REST_AFTER = timedelta(hours=23)
 """How often a customer without a subscription is looked at."""
 TENANTS_AT_ONCE = 500
-_log = logging.getLogger(__name__)
 
 
 def job_handlers(database: Database, billing: BillingService) -> dict[str, Handler]:
@@ -30,7 +28,7 @@ def job_handlers(database: Database, billing: BillingService) -> dict[str, Handl
     async def sync(tenant_id: UUID, _payload: dict[str, Any]) -> None:
         began = clock.now()
         await billing.sync(tenant_id)
-        await billing.overage_changed(tenant_id)
+        await billing.apply_overage(tenant_id)
         await webhooks.mark_done(database, tenant_id, before=began)
 
     async def locate(_tenant_id: UUID, payload: dict[str, Any]) -> None:
