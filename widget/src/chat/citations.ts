@@ -64,7 +64,7 @@ export function addressOf(source: Source, base: string): string | null {
   if (source.type !== "url") return null;
   try {
     const url = new URL(source.url, base);
-    return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
+    return /^https?:$/.test(url.protocol) && !url.username ? url.href : null;
   } catch {
     return null;
   }

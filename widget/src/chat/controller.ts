@@ -6,7 +6,7 @@ import type { Session } from "../net/session.ts";
 import type { Storage } from "../frame/storage.ts";
 import { Calls } from "./calls.ts";
 import { failureOf, ours } from "./failures.ts";
-import { forget, keep, keptIn, type Kept } from "./kept.ts";
+import { forget, keep, keptIn, keptOf, type Kept } from "./kept.ts";
 import type { Outside } from "./outside.ts";
 import { isAnswer, plainly, saidIn, userMessage, type Said, type StreamEvent, type StreamingRequest, type Submission, type WidgetAction } from "./protocol.ts";
 import { reduce, type Action } from "./reducer.ts";
@@ -187,9 +187,11 @@ export class Chat {
   }
 
   /** Another tab of this visitor's asked, or heard the end of an answer. */
-  async follow({ user, thread, run }: Kept): Promise<void> {
-    if (this.busy || user !== this.#user || !thread || thread !== this.state.thread?.id) return;
+  async follow(moved: unknown): Promise<void> {
+    const kept = keptOf(moved);
+    if (!kept?.thread || this.busy || kept.user !== this.#user || kept.thread !== this.state.thread?.id) return;
     await this.refresh();
+    const { run } = kept;
     if (run && !this.busy) await this.#follow((each) => each.follow(run)).catch((error: unknown) => this.#fail("ended", error, null));
   }
 

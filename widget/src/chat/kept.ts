@@ -18,11 +18,13 @@ export function stored(storage: Storage, name: string): Json | null {
   }
 }
 
-export function keptIn(storage: Storage): Kept | null {
-  const kept = stored(storage, "conversation");
-  const user = text(kept?.user);
-  return user ? { user, thread: text(kept?.thread), run: text(kept?.run) } : null;
+/** What was stored, or told by another tab, if it is in order. */
+export function keptOf(value: unknown): Kept | null {
+  const user = isRecord(value) ? text(value.user) : null;
+  return isRecord(value) && user ? { user, thread: text(value.thread), run: text(value.run) } : null;
 }
+
+export const keptIn = (storage: Storage): Kept | null => keptOf(stored(storage, "conversation"));
 
 /** What `user` has now, which is returned. */
 export function keep(storage: Storage, user: string, change: Partial<Kept>): Kept {

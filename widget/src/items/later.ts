@@ -22,20 +22,20 @@ export function later<T extends ThreadItem>(
       if (view) return view.draw(...last);
       if (loading) return;
       loading = true;
-      load().then(
-        (extras) => {
+      load()
+        .then((extras) => {
           view = make(extras)(kit);
           view.draw(...last);
           element.replaceChildren(view.element);
           kit.grew();
-        },
-        () => {
+        })
+        .catch(() => {
+          view = null;
           loading = false; // tried again when the item changes
           const body = h("div", { class: "prose" });
           new kit.Markdown(body).update(plain(last[0]), [], false);
           element.replaceChildren(body);
-        },
-      );
+        });
     },
   };
 }

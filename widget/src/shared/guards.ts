@@ -10,6 +10,9 @@ export const isString = (value: unknown): value is string => typeof value === "s
 /** The value if it is a string, else null: for fields that may be missing, null or wrong. */
 export const text = (value: unknown): string | null => (isString(value) ? value : null);
 
+/** The number that is given, or written; NaN for anything else, whatever it says of its own value. */
+export const numeric = (value: unknown): number => (isString(value) || typeof value === "number" ? Number(value) : NaN);
+
 export const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 
 export const records = (value: unknown): readonly Json[] => list(value).filter(isRecord);

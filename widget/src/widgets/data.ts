@@ -1,5 +1,5 @@
 /** Tables and charts. */
-import { isRecord, list, records, text, type Json } from "../shared/guards.ts";
+import { isRecord, list, numeric, records, text, type Json } from "../shared/guards.ts";
 import { childrenOf } from "../chat/widget.ts";
 import { words, type Draw } from "./context.ts";
 import { colourOf, length } from "./style.ts";
@@ -85,7 +85,7 @@ export function chart(node: Json, draw: Draw): HTMLElement {
       kind,
       label: words(given.label) || key,
       colour: readableOn(colour, draw.surface, 3),
-      values: data.map((row) => (Number.isFinite(Number(row[key])) ? Number(row[key]) : 0)),
+      values: data.map((row) => (Number.isFinite(numeric(row[key])) ? numeric(row[key]) : 0)),
       stack: kind === "line" ? null : text(given.stack),
       isStepped: words(given.curveType).startsWith("step"),
     };

@@ -1,5 +1,5 @@
 /** What visitors fill in: native controls, so that every keyboard, phone and screen reader knows them. */
-import { records, text, type Json } from "../shared/guards.ts";
+import { numeric, records, text, type Json } from "../shared/guards.ts";
 import { words, type Draw, type FieldValue } from "./context.ts";
 
 const MAX_OPTIONS = 300;
@@ -18,7 +18,7 @@ function bind<C extends Control>(control: C, node: Json, draw: Draw): C {
   const name = nameOf(node);
   const isCheckbox = control instanceof HTMLInputElement && control.type === "checkbox";
   kit.setAttribute(control, "id", draw.id(name));
-  kit.setAttribute(control, "name", name);
+  kit.setAttribute(control, "name", draw.id(name)); // a form's fields hide its own members: none may be called `append`
   kit.setAttribute(control, "required", node.required === true);
   control.disabled = node.disabled === true;
   const before = draw.entered(name);
@@ -54,7 +54,7 @@ function input(node: Json, draw: Draw): HTMLElement {
 }
 
 function textarea(node: Json, draw: Draw): HTMLElement {
-  const rows = Number(node.rows);
+  const rows = numeric(node.rows);
   return bind(draw.kit.h("textarea", { ...common(node), rows: rows >= 1 && rows <= 20 ? Math.floor(rows) : 3 }), node, draw);
 }
 
@@ -130,7 +130,7 @@ export function nameFields(root: HTMLElement, kit: Draw["kit"]): void {
   // Not by `labels`, which knows of none while the widget is not yet in the document.
   const labelled = new Set([...root.querySelectorAll("label")].map(({ htmlFor }) => htmlFor));
   for (const field of root.querySelectorAll<HTMLElement>(".w-field, input[type=checkbox]")) {
-    if (!field.closest("label") && !labelled.has(field.id)) kit.setAttribute(field, "aria-label", field.getAttribute("placeholder") || field.getAttribute("name") || kit.locale.t("your_message"));
+    if (!field.closest("label") && !labelled.has(field.id)) kit.setAttribute(field, "aria-label", field.getAttribute("placeholder") || (field.getAttribute("name") ?? "").replace(/^w\d+-/, "") || kit.locale.t("your_message"));
     else kit.setAttribute(field, "aria-label", null);
   }
 }

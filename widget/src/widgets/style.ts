@@ -3,7 +3,7 @@
  * becomes a style sheet, none can name an address, and none is larger than a screen.
  */
 import { inkOn, isColour, mix, readableOn } from "../shared/colour.ts";
-import { isRecord, isString, type Json } from "../shared/guards.ts";
+import { isRecord, isString, numeric, type Json } from "../shared/guards.ts";
 
 export const SURFACE = { light: "#ffffff", dark: "#16181b" } as const;
 const MAX_PIXELS = 1_200;
@@ -153,11 +153,11 @@ export function dressText(element: HTMLElement, node: Json, surface: string, sch
   if (isString(node.textAlign) && /^(start|center|end)$/.test(node.textAlign)) set(element, "text-align", node.textAlign);
   if (node.italic === true) set(element, "font-style", "italic");
   if (node.lineThrough === true) set(element, "text-decoration", "line-through");
-  const lines = node.truncate === true ? 1 : Number(node.maxLines);
+  const lines = node.truncate === true ? 1 : numeric(node.maxLines);
   if (lines >= 1 && lines <= 50) {
     element.classList.add("w-clamped");
     set(element, "-webkit-line-clamp", String(Math.floor(lines)));
   }
-  const least = Number(node.minLines);
+  const least = numeric(node.minLines);
   if (least >= 1 && least <= 50) set(element, "min-height", `${Math.floor(least)}lh`);
 }

@@ -144,7 +144,7 @@ export function widgetView(kit: Kit): View<WidgetItem> {
   /** What was typed and not yet sent survives being drawn anew. */
   const remember = () => {
     const next = new Map<string, FieldValue>();
-    for (const field of root.querySelectorAll<HTMLInputElement>("[data-touched]")) next.set(field.name, field.type === "checkbox" ? field.checked : field.value);
+    for (const field of root.querySelectorAll<HTMLInputElement>("[data-touched]")) next.set(field.name.slice(prefix.length), field.type === "checkbox" ? field.checked : field.value);
     for (const radio of root.querySelectorAll<HTMLInputElement>("input[type=radio]:checked")) next.set(radio.name.slice(prefix.length), radio.value);
     entered = next;
   };

@@ -43,15 +43,26 @@ export function createEntries(make: (entry: Entry) => ItemView | null): Entries 
   const nextOf = (after: HTMLElement | null) =>
     after ? (after.nextElementSibling ?? after.parentElement?.nextElementSibling?.firstElementChild) : element.firstElementChild?.firstElementChild;
 
+  /** An entry that cannot be drawn is told to the console, and keeps none of the others from the screen. */
+  const safely = <T>(draw: () => T): T | null => {
+    try {
+      return draw();
+    } catch (error) {
+      reportError(error);
+      return null;
+    }
+  };
+
   /** The view of an entry, as it stands now. */
   const show = (entry: Entry): HTMLElement | undefined => {
     let known = views.get(entry.key);
     if (!known || known.entry.item.type !== entry.item.type) {
       take(known?.view?.element);
-      known = { view: make(entry), entry };
+      known = { view: safely(() => make(entry)), entry };
     } else if (known.entry !== entry) {
-      known.view?.update(entry);
-      known = { view: known.view, entry };
+      const { view } = known;
+      safely(() => view?.update(entry));
+      known = { view, entry };
     }
     views.set(entry.key, known);
     return known.view?.element;

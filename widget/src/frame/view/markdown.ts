@@ -6,7 +6,8 @@ import { Lexer, type Token } from "marked";
 import type { Mark } from "../../chat/citations.ts";
 import { drawTokens, withSlots } from "./prose.ts";
 
-const PRIVATE = /[\uE000-\uF8FF]/g;
+/** Private characters, of which marks are made here; and those that turn words round, so that a link reads like another. */
+const UNWANTED = /[\uE000-\uF8FF\u202D\u202E]/g;
 
 interface Block {
   readonly start: number;
@@ -30,7 +31,7 @@ export class MarkdownView {
   ) {}
 
   update(source: string, given: readonly Mark[], growing: boolean): void {
-    const text = source.replace(PRIVATE, "\uFFFD").replaceAll("\r", " "); // marks count on the length staying
+    const text = source.replace(UNWANTED, "\uFFFD").replaceAll("\r", " "); // marks count on the length staying
     const marks = given.map(({ at, citation }) => ({ at: text.slice(0, at).trimEnd().length, citation }));
     const settled = this.#frozen.at(-1)?.end ?? 0;
     if (text.slice(0, settled) !== this.#text.slice(0, settled)) this.#reset();
@@ -102,7 +103,7 @@ function graft(place: Node, fresh: Node): void {
 }
 
 /** Nesting hundreds deep takes the lexer ages, then its stack: such a text is shown as it is. */
-const TOO_DEEP = /(?:[>*_~[(+-]\s?){300}/;
+const TOO_DEEP = /(?:(?:[>*_~[(+-]|\d+[.)])\s?){300}/;
 
 function lex(source: string): Token[] {
   try {
