@@ -27,15 +27,21 @@ from stonechat.knowledge.deps import Knowledge, open_knowledge
 from stonechat.knowledge.stuck import revive_stuck
 from stonechat.knowledge.tasks import give_up_hooks, job_handlers
 from stonechat.knowledge.web.service import start_due_syncs
+from stonechat.operator import tasks as operator_tasks
+from stonechat.operator.deletion import delete_due_tenants
+from stonechat.operator.summaries import refresh_summaries
 from stonechat.privacy.retention import sweep_retention
 from stonechat.settings import Settings
 from stonechat.usage import plan_changes
+from stonechat.usage.alerts import send_alerts
+from stonechat.usage.clockwork import refresh_allowances
 from stonechat.usage.quota import recount_budgets
 from stonechat.usage.report import roll_up_all
 
 SWEEP_SECONDS = 5.0
 FILES_SECONDS = 60.0
 STUCK_SECONDS = 60.0
+ALERT_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -53,10 +59,12 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         | mail.job_handlers(mail.open_transport(settings), database)
         | resets.job_handlers(database, public_url=settings.public_url)
         | plan_changes.job_handlers(database)
-        | billing_tasks.job_handlers(database, billing),
+        | billing_tasks.job_handlers(database, billing)
+        | operator_tasks.job_handlers(database, billing),
         {
             "17 3 * * *": lambda: _ensure_partitions(database),
             "13 1 * * *": lambda: _add_up_usage(database),
+            "7 * * * *": lambda: _refresh_allowances(database),
             "*/10 * * * *": lambda: _purge_run_events(database),
             "*/15 * * * *": lambda: _purge_console(database),
             "41 3 * * *": lambda: _mark_strays(database),
@@ -67,6 +75,9 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "53 2 * * *": lambda: billing_tasks.tell_late_use(database, billing),
             "37 * * * *": lambda: _look_at_customers(database, billing, public_url=settings.public_url),
             "23 * * * *": lambda: _purge_traces(database, days=settings.trace_days),
+            "3-59/5 * * * *": lambda: refresh_summaries(database),
+            "47 * * * *": lambda: _delete_due_tenants(database, knowledge, billing),
+            "51 * * * *": lambda: operator_tasks.purge(database),
         },
         on_give_up=give_up_hooks(knowledge) | billing_tasks.give_up_hooks(database),
     )
@@ -77,6 +88,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
         asyncio.create_task(_every(FILES_SECONDS, lambda: sweep_attachments(database, knowledge.files))),
         asyncio.create_task(_every(STUCK_SECONDS, lambda: revive_stuck(database))),
+        asyncio.create_task(_every(ALERT_SECONDS, lambda: send_alerts(database, public_url=settings.public_url))),
     ]
     try:
         yield runner
@@ -116,6 +128,10 @@ async def _add_up_usage(database: Database) -> None:
     await recount_budgets(database)
 
 
+async def _refresh_allowances(database: Database) -> None:
+    await refresh_allowances(database)
+
+
 async def _purge_run_events(database: Database) -> None:
     await purge_run_events(database)
 
@@ -134,6 +150,10 @@ async def _tell_use(database: Database, billing: BillingService) -> None:
 
 async def _look_at_customers(database: Database, billing: BillingService, *, public_url: str) -> None:
     await billing_tasks.look_at_customers(database, billing, public_url=public_url)
+
+
+async def _delete_due_tenants(database: Database, knowledge: Knowledge, billing: BillingService) -> None:
+    await delete_due_tenants(database, knowledge, billing)
 
 
 async def _start_due_syncs(database: Database) -> None:

@@ -1,4 +1,5 @@
-"""`/api/v1/usage`: what was used and what it cost, the monthly budget, and prices of the tenant's own."""
+"""`/api/v1/usage`: what was used and what it cost, what the plan includes, the monthly budget, what happens at their end, and
+prices of the tenant's own."""
 
 from __future__ import annotations
 
@@ -9,14 +10,18 @@ from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from stonechat.api.dependencies import ApiActor, TenantSession
+from stonechat.assistant import contacts
+from stonechat.assistant.contacts import Contact
 from stonechat.limits.addresses import limit_address
-from stonechat.usage import prices, quota, report
+from stonechat.usage import allowance, prices, quota, report
+from stonechat.usage.allowance import AllowanceState, Steps
 from stonechat.usage.prices import CURRENCY, OwnPrice, OwnPrices
 from stonechat.usage.quota import Budget, BudgetState
 from stonechat.usage.report import Days, GroupBy, UsageRow
+from stonechat.web.paging import Cursor, Limit, Page
 
 router = APIRouter(prefix="/usage", tags=["Usage"], dependencies=[Depends(limit_address)])
 
@@ -81,6 +86,44 @@ async def get_budget(actor: ApiActor, session: TenantSession) -> BudgetState:
 @router.put("/budget", summary="Replace the monthly budget")
 async def put_budget(body: Budget, actor: ApiActor, session: TenantSession) -> BudgetState:
     return await quota.put_budget(session, actor, budget=body)
+
+
+@router.get("/allowance", summary="Get what the plan includes, and how far it is used")
+async def get_allowance(actor: ApiActor, session: TenantSession) -> AllowanceState:
+    actor.require("read")
+    return await allowance.allowance_state(session, actor.tenant_id)
+
+
+class OverageIn(BaseModel):
+    """Going on beyond what the plan includes, for money."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    opt_in: bool
+    spend_cap_micros: Annotated[int, Field(ge=0, le=allowance.MAX_CAP_MICROS)] | None = None
+    """What overage may cost in a period at most, in millionths of the plan's currency; null for no cap."""
+
+
+@router.put("/overage", summary="Opt in to overage, with a cap, or out of it")
+async def put_overage(body: OverageIn, actor: ApiActor, session: TenantSession) -> AllowanceState:
+    return await allowance.put_overage(session, actor, opt_in=body.opt_in, spend_cap_micros=body.spend_cap_micros)
+
+
+@router.get("/steps", summary="Get what is done when nothing more may be used")
+async def get_steps(actor: ApiActor, session: TenantSession) -> Steps:
+    return await allowance.get_steps(session, actor)
+
+
+@router.put("/steps", summary="Replace what is done when nothing more may be used")
+async def put_steps(body: Steps, actor: ApiActor, session: TenantSession) -> Steps:
+    return await allowance.put_steps(session, actor, steps=body)
+
+
+@router.get("/contacts", summary="List e-mail addresses that visitors left")
+async def list_contacts(
+    actor: ApiActor, session: TenantSession, limit: Limit = 20, cursor: Cursor = None
+) -> Page[Contact]:
+    return await contacts.list_contacts(session, actor, limit=limit, cursor=cursor)
 
 
 @router.get("/prices", summary="Get the tenant's own prices")
