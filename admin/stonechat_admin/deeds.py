@@ -25,6 +25,8 @@ NOUNS = {
     "usage": "Usage and budget",
     "tenant": "The account",
     "plan": "The plan",
+    "billing": "Paying for the plan",
+    "subscription": "The subscription",
     "support": "Looks by operators",
 }
 """What an action's first word stands for, in the filter."""

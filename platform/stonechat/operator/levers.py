@@ -21,12 +21,15 @@ from stonechat.accounts.suspension import SuspendedTenantRow
 from stonechat.chat.models import RunRow
 from stonechat.db.session import Database
 from stonechat.errors import Conflict, InvalidInput, NotFound
+from stonechat.jobs import enqueue
 from stonechat.operator.models import OperatorNoteRow, TenantDeletionRow
 from stonechat.operator.operators import Operator, record
 from stonechat.plans import overrides
 from stonechat.usage.allowance import refresh_allowance
 
 MAX_REASON, MAX_NOTE = 500, 4000
+SUSPENSION_JOB = "operator.suspension"
+"""Tells billing that a tenant was suspended or resumed; see `tasks.py`."""
 DELETION_DAYS = (7, 14, 30, 90)
 
 
@@ -49,6 +52,7 @@ async def suspend_tenant(
         listed = insert(SuspendedTenantRow).values(tenant_id=tenant_id, **values)
         made = await platform.scalar(listed.on_conflict_do_nothing().returning(SuspendedTenantRow.tenant_id))
         if made is not None:
+            await enqueue(session, tenant_id, SUSPENSION_JOB, {}, dedupe_key="")
             await record_audit(session, operator.actor(tenant_id), "tenant.suspend", detail={"reason": reason})
             await record(platform, operator, "tenant.suspend", tenant_id=tenant_id, reason=reason)
 
@@ -63,6 +67,7 @@ async def resume_tenant(
         listed = delete(SuspendedTenantRow).where(SuspendedTenantRow.tenant_id == tenant_id)
         gone = await platform.scalar(listed.returning(SuspendedTenantRow.tenant_id))
         if gone is not None:
+            await enqueue(session, tenant_id, SUSPENSION_JOB, {}, dedupe_key="")
             await record_audit(session, operator.actor(tenant_id), "tenant.resume", detail={"reason": reason})
             await record(platform, operator, "tenant.resume", tenant_id=tenant_id, reason=reason)
 

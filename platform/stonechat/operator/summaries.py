@@ -31,14 +31,15 @@ _USE = """
     with rolled as (
         select tenant_id, day, sum(answers)::bigint answers, sum(input_tokens + output_tokens)::bigint tokens,
                sum(cost_micros)::bigint cost
-        from usage_days where day >= :first group by tenant_id, day),
+        from usage_days where day >= cast(:first as date) group by tenant_id, day),
     fresh as (
         select l.tenant_id, (l.occurred_at at time zone 'UTC')::date as day,
                count(distinct l.run_id) filter (where l.purpose = 'answer') answers,
                coalesce(sum(l.input_tokens + l.output_tokens), 0)::bigint tokens,
                coalesce(sum(l.cost_micros), 0)::bigint cost, max(l.occurred_at) as last_at
         from usage_ledger l left join usage_rollups r on r.tenant_id = l.tenant_id
-        where l.occurred_at >= :since and (l.occurred_at at time zone 'UTC')::date > coalesce(r.through, date '1970-01-01')
+        where l.occurred_at >= cast(:since as timestamptz)
+            and (l.occurred_at at time zone 'UTC')::date > coalesce(r.through, date '1970-01-01')
         group by l.tenant_id, (l.occurred_at at time zone 'UTC')::date)
     select tenant_id, day, answers, tokens, cost, null::timestamptz as last_at from rolled
     union all
@@ -56,40 +57,47 @@ _SUMMARIES = """
     insert into tenant_summaries (tenant_id, answers, tokens, cost_micros, revenue_micros, cost_today_micros,
         cost_usual_micros, runs, failed_runs, last_seen_at, health, flags, refreshed_at)
     with used as (
-        select tenant_id, sum(answers) filter (where day > :month_ago) answers,
-               sum(tokens) filter (where day > :month_ago) tokens, sum(cost) filter (where day > :month_ago) cost,
-               coalesce(sum(cost) filter (where day = :today), 0) cost_today,
-               coalesce(sum(cost) filter (where day < :today and day >= :two_weeks_ago), 0) / 14 cost_usual,
+        select tenant_id, sum(answers) filter (where day > cast(:month_ago as date)) answers,
+               sum(tokens) filter (where day > cast(:month_ago as date)) tokens,
+               sum(cost) filter (where day > cast(:month_ago as date)) cost,
+               coalesce(sum(cost) filter (where day = cast(:today as date)), 0) cost_today,
+               coalesce(sum(cost) filter (where day < cast(:today as date)
+                                              and day >= cast(:two_weeks_ago as date)), 0) / 14 cost_usual,
                max(coalesce(last_at, day + interval '12 hours')) last_seen
         from day_use group by tenant_id),
     ran as (
         select r.tenant_id, count(*) runs, count(*) filter (where r.status in ('failed', 'crashed')) failed
         from used u join runs r on r.tenant_id = u.tenant_id
-        where u.last_seen > :now - interval '2 days' and r.finished_at > :now - interval '1 day' group by r.tenant_id),
+        where u.last_seen > cast(:now as timestamptz) - interval '2 days'
+            and r.finished_at > cast(:now as timestamptz) - interval '1 day' group by r.tenant_id),
     pays as (
         select t.tenant_id, case when t.status in ('active', 'past_due') and t.provider <> 'none'
-                                      and (t.cancel_at is null or t.cancel_at > :now) then p.month_micros else 0 end as micros
+                                      and (t.cancel_at is null or t.cancel_at > cast(:now as timestamptz))
+                                 then p.month_micros else 0 end as micros
         from tenant_plans t left join plan_prices p on p.key = t.plan_key and p.version = t.plan_version),
     seen as (
         select t.tenant_id, coalesce(u.answers, 0) answers, coalesce(u.tokens, 0) tokens, coalesce(u.cost, 0) cost,
                coalesce(y.micros, 0) revenue, coalesce(u.cost_today, 0) cost_today, coalesce(u.cost_usual, 0) cost_usual,
                coalesce(r.runs, 0) runs, coalesce(r.failed, 0) failed, u.last_seen, t.status, t.created_at,
+               coalesce(r.runs >= cast(:failing_runs as bigint)
+                        and r.failed * 100 >= r.runs * cast(:failing_percent as bigint), false) as fails,
                p.status as plan_status
         from tenants t left join used u using (tenant_id) left join ran r using (tenant_id)
         left join pays y using (tenant_id) left join tenant_plans p using (tenant_id))
     select tenant_id, answers, tokens, cost, revenue, cost_today, cost_usual, runs, failed, last_seen,
         case when status = 'suspended' then 'suspended'
              when plan_status in ('past_due', 'unpaid') then 'unpaid'
-             when runs >= :failing_runs and failed * 100 >= runs * :failing_percent then 'failing'
-             when last_seen is null and created_at > :quiet_since then 'new'
-             when last_seen is null or last_seen < :quiet_since then 'quiet' else 'good' end,
+             when fails then 'failing'
+             when last_seen is null and created_at > cast(:quiet_since as timestamptz) then 'new'
+             when last_seen is null or last_seen < cast(:quiet_since as timestamptz) then 'quiet' else 'good' end,
         array_remove(array[
-            case when cost_today >= :floor and cost_today > :factor * cost_usual then 'cost_spike' end,
+            case when cost_today >= cast(:floor as bigint) and cost_today > cast(:factor as bigint) * cost_usual
+                then 'cost_spike' end,
             case when revenue > 0 and cost > revenue then 'loss' end,
-            case when revenue = 0 and cost >= 10 * :floor then 'unpaid_cost' end,
-            case when runs >= :failing_runs and failed * 100 >= runs * :failing_percent then 'failing' end,
-            case when revenue > 0 and last_seen < :quiet_since then 'gone_quiet' end], null),
-        :now
+            case when revenue = 0 and cost >= 10 * cast(:floor as bigint) then 'unpaid_cost' end,
+            case when fails then 'failing' end,
+            case when revenue > 0 and last_seen < cast(:quiet_since as timestamptz) then 'gone_quiet' end], null),
+        cast(:now as timestamptz)
     from seen
     on conflict (tenant_id) do update set answers = excluded.answers, tokens = excluded.tokens,
         cost_micros = excluded.cost_micros, revenue_micros = excluded.revenue_micros,
@@ -101,7 +109,7 @@ _SUMMARIES = """
 _MONTHS = """
     insert into tenant_months (month, tenant_id, answers, tokens, cost_micros)
     select date_trunc('month', day)::date, tenant_id, sum(answers), sum(tokens), sum(cost) from day_use
-    where day >= :last_month group by 1, 2
+    where day >= cast(:last_month as date) group by 1, 2
     on conflict (month, tenant_id) do update set answers = excluded.answers, tokens = excluded.tokens,
         cost_micros = excluded.cost_micros
     where (tenant_months.answers, tenant_months.tokens, tenant_months.cost_micros)
@@ -112,12 +120,13 @@ _DAYS = """
     select d.day::date, (select count(*) from tenants where created_at < d.day + interval '1 day'),
         count(distinct u.tenant_id) filter (where u.answers > 0), coalesce(sum(u.answers), 0), coalesce(sum(u.tokens), 0),
         coalesce(sum(u.cost), 0),
-        case when d.day::date = :today then (select coalesce(sum(revenue_micros), 0) / 30 from tenant_summaries) else 0 end
+        case when d.day::date = cast(:today as date)
+            then (select coalesce(sum(revenue_micros), 0) / 30 from tenant_summaries) else 0 end
     from generate_series(cast(:first as date), cast(:today as date), interval '1 day') as d (day)
     left join day_use u on u.day = d.day::date group by d.day
     on conflict (day) do update set tenants = excluded.tenants, active_tenants = excluded.active_tenants,
         answers = excluded.answers, tokens = excluded.tokens, cost_micros = excluded.cost_micros,
-        revenue_micros = case when excluded.day = :today then excluded.revenue_micros
+        revenue_micros = case when excluded.day = cast(:today as date) then excluded.revenue_micros
                               else platform_days.revenue_micros end"""
 
 
@@ -158,7 +167,7 @@ async def _refresh(session: AsyncSession) -> None:
     gone = "delete from tenant_summaries s where not exists (select 1 from tenants t where t.tenant_id = s.tenant_id)"
     await session.execute(text(gone))
     old = (day - timedelta(days=31 * KEEP_MONTHS)).replace(day=1)
-    await session.execute(text("delete from tenant_months where month < :old"), {"old": old})
+    await session.execute(text("delete from tenant_months where month < cast(:old as date)"), {"old": old})
 
 
 async def default_plan(session: AsyncSession) -> str:

@@ -17,7 +17,6 @@ from stonechat.billing.models import BillingCustomerRow, InvoiceRow
 from stonechat.errors import NotFound
 from stonechat.operator.models import OperatorNoteRow, TenantDeletionRow, TenantSummaryRow
 from stonechat.plans.entitlements import Entitlements, entitlements
-from stonechat.plans.overrides import Override, list_overrides
 
 MONTHS = 12
 NOTES, MEMBERS, INVOICES = 50, 20, 12
@@ -53,7 +52,6 @@ class TenantPage:
     suspension: SuspendedTenantRow | None
     deletion: TenantDeletionRow | None
     rights: Entitlements
-    overrides: list[Override]
     counts: Counts
     members: Sequence[Row[Any]]
     months: list[Month]
@@ -78,7 +76,7 @@ _ABOUT = (Tenant, TenantSummaryRow, SuspendedTenantRow, TenantDeletionRow, Billi
 
 
 async def get_tenant_page(session: AsyncSession, tenant_id: UUID) -> TenantPage:
-    """Ten statements, in a platform session. Raises `NotFound`."""
+    """Eight statements, in a platform session. Raises `NotFound`."""
     about = select(*_ABOUT).where(Tenant.tenant_id == tenant_id)
     about = about.select_from(Tenant)
     for row in _ABOUT[1:]:
@@ -98,7 +96,6 @@ async def get_tenant_page(session: AsyncSession, tenant_id: UUID) -> TenantPage:
         suspension=suspension,
         deletion=deletion,
         rights=await entitlements(session, tenant_id),
-        overrides=await list_overrides(session, tenant_id),
         counts=Counts(**counts),
         members=(await session.execute(_MEMBERS, values | {"most": MEMBERS})).all(),
         months=[Month(*row) for row in months],

@@ -1,0 +1,120 @@
+"""Deleting a tenant whose time has come: its subscription, its files, its index, its rows; each step can be repeated.
+
+What bookkeeping needs stays: the ledger of use and its sums, invoices at whoever wrote them, and the audit logs. Everything
+that people wrote or uploaded goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from uuid import UUID
+
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from stonechat import clock, ids
+from stonechat.billing.service import BillingService
+from stonechat.db.session import Database
+from stonechat.knowledge.deps import Knowledge
+from stonechat.operator.models import OperatorAuditRow, TenantDeletionRow
+
+BATCH = 5000
+AT_ONCE = 5
+"""Tenants a round."""
+DIRECTORIES = (
+    "directory_memberships",
+    "directory_api_keys",
+    "directory_domain_keys",
+    "directory_invitations",
+    "directory_billing_customers",
+)
+"""Look-up tables that name tenants; the application writes them without being any tenant."""
+_log = logging.getLogger(__name__)
+
+_TABLES = text("""
+    select c.relname::text from pg_class c
+    where c.relkind in ('r', 'p') and not c.relispartition and c.relrowsecurity and c.relname <> 'tenants'
+        and c.relnamespace = 'public'::regnamespace and has_table_privilege(c.oid, 'delete')""")
+_REFERENCES = text("""
+    select distinct conrelid::regclass::text as child, confrelid::regclass::text as parent from pg_constraint
+    where contype = 'f' and conparentid = 0 and conrelid <> confrelid""")
+
+
+async def delete_due_tenants(database: Database, knowledge: Knowledge, billing: BillingService) -> int:
+    """Delete those that are due; what fails is tried again next time. Returns how many are gone."""
+    row, done = TenantDeletionRow, 0
+    async with database.platform() as session:
+        due = select(row.tenant_id).where(row.done_at.is_(None), row.due_at <= clock.now())
+        tenants = list(await session.scalars(due.order_by(row.due_at).limit(AT_ONCE)))
+    for tenant_id in tenants:
+        try:
+            await _delete(database, knowledge, billing, tenant_id)
+            done += 1
+        except Exception:
+            _log.warning("Tenant %s could not be deleted yet.", tenant_id, exc_info=True)
+    return done
+
+
+async def _delete(database: Database, knowledge: Knowledge, billing: BillingService, tenant_id: UUID) -> None:
+    row = TenantDeletionRow
+    mine = (row.tenant_id == tenant_id) & row.done_at.is_(None)
+    async with database.platform() as session:
+        began = await session.scalar(update(row).where(mine).values(begun_at=clock.now()).returning(row.asked_by))
+    if began is None:
+        return  # called off meanwhile
+    await billing.before_deletion(tenant_id)
+    await knowledge.index.drop_tenant(tenant_id)
+    await knowledge.files.delete_tenant(tenant_id)
+    await delete_rows(database, tenant_id)
+    async with database.platform() as session:
+        await session.execute(update(row).where(mine).values(done_at=clock.now()))
+        await session.execute(text("delete from suspended_tenants where tenant_id = :tenant"), {"tenant": tenant_id})
+        await session.execute(text("delete from operator_notes where tenant_id = :tenant"), {"tenant": tenant_id})
+        await session.execute(text("delete from tenant_summaries where tenant_id = :tenant"), {"tenant": tenant_id})
+        session.add(
+            OperatorAuditRow(
+                audit_id=ids.new_id("aud"),
+                occurred_at=clock.now(),
+                operator_id=None,
+                operator_email=began,
+                address="as planned",
+                action="tenant.delete",
+                tenant_id=tenant_id,
+                detail={},
+            )
+        )
+
+
+async def delete_rows(database: Database, tenant_id: UUID) -> None:
+    """Every row of the tenant's that the application may delete, a batch a transaction, children before their parents."""
+    async with database.directory() as session:
+        for table in DIRECTORIES:
+            await session.execute(text(f"delete from {table} where tenant_id = :tenant"), {"tenant": tenant_id})  # noqa: S608  ours
+        ended = "update console_sessions set tenant_id = null where tenant_id = :tenant"
+        await session.execute(text(ended), {"tenant": tenant_id})
+        tables = await _in_order(session)
+    for table in tables:
+        # Names come from the catalogue, of tables that our migrations made.
+        some = f"select ctid from {table} where tenant_id = :tenant limit {BATCH}"  # noqa: S608
+        while True:
+            async with database.tenant(tenant_id) as session:
+                batch = f"delete from {table} where tenant_id = :tenant and ctid = any(array({some})) returning 1"  # noqa: S608
+                gone = len((await session.execute(text(batch), {"tenant": tenant_id})).all())
+            if gone < BATCH:
+                break
+    async with database.tenant(tenant_id) as session:
+        await session.execute(text("delete from tenants where tenant_id = :tenant"), {"tenant": tenant_id})
+
+
+async def _in_order(session: AsyncSession) -> Sequence[str]:
+    tables = set(await session.scalars(_TABLES))
+    graph: dict[str, set[str]] = {table: set() for table in tables}
+    for child, parent in await session.execute(_REFERENCES):
+        if child in tables and parent in tables:
+            graph[parent].add(child)  # a parent comes after its children
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError:
+        return sorted(tables)  # cascades see to the rest
