@@ -34,6 +34,7 @@ const common = (node: Json) => ({
   class: "w-field",
   placeholder: text(node.placeholder),
   maxlength: MAX_VALUE,
+  dir: "auto",
 });
 
 function input(node: Json, draw: Draw): HTMLElement {

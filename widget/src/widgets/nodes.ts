@@ -161,7 +161,8 @@ const listItem: Maker = (node, draw) => {
   const element = h("li", {}, row);
   if (!isRecord(node.onClickAction)) return element;
   // A button over the row, not around it: what stands in the row stays what it is, and can be pressed itself.
-  const name = (row.textContent ?? "").trim().slice(0, 200);
+  const leaves = [...row.querySelectorAll("*")].filter((each) => !each.childElementCount);
+  const name = leaves.flatMap((each) => each.textContent?.trim() || []).join(", ").slice(0, 200);
   const press = h("button", { type: "button", class: "w-press", "aria-label": name || draw.kit.locale.t("select") });
   press.onclick = () => draw.run(node.onClickAction, draw.scope, press);
   if (!isInteractive({ children: node.children })) row.setAttribute("data-flat", "");

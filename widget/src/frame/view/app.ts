@@ -9,7 +9,7 @@ import { createComposer, isRich, type Composer } from "./composer.ts";
 import { h, icon, setAttribute, setText, svg } from "./dom.ts";
 import { createLog } from "./log.ts";
 import { MarkdownView } from "./markdown.ts";
-import { copyWords, safeAddress } from "./prose.ts";
+import { proseWords, safeAddress } from "./prose.ts";
 
 export interface AppEvents {
   send(said: Said | string): void;
@@ -41,6 +41,7 @@ export interface AppOptions {
 }
 
 const MAX_ANNOUNCED = 2_000;
+const MARKUP = /\*\*|~~|`+|\||^#+ |^> /gm;
 
 export function createApp({ config, locale, closable, deeds, extras }: AppOptions, events: AppEvents): App {
   const { agent, error } = config;
@@ -87,8 +88,7 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     start.classList.add("unavailable");
   }
 
-  copyWords.copy = locale.t("copy");
-  copyWords.copied = locale.t("copied");
+  for (const key of ["copy", "copied", "table", "code"] as const) proseWords[key] = locale.t(key);
   const hosts = agent?.imageHosts ?? [];
   const kit: Omit<Kit, "grew"> = {
     h, svg, icon, setAttribute, setText, safeAddress, locale, deeds,
@@ -169,7 +169,8 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
   const announcement = ({ entries }: ChatState): string => {
     const last = entries.at(-1)?.item;
     if (last?.type !== "assistant_message") return "";
-    const text = last.content.map((part) => part.text).join("\n").slice(0, MAX_ANNOUNCED);
+    const written = last.content.map((part) => part.text).join("\n").slice(0, MAX_ANNOUNCED);
+    const text = written.replace(MARKUP, ""); // nobody wants to hear stars
     return locale.t("answer_ready", { name, text });
   };
 

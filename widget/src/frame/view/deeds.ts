@@ -30,7 +30,7 @@ export interface Judging {
 export function deedsOf({ kit, extras, judged, again }: Judging, answer: Answer): HTMLElement[] {
   const { locale: { t }, deeds, announce } = kit;
   const tool = (name: IconName, label: string, use: () => void) => {
-    const button = h("button", { type: "button", class: `deed ${name}`, "aria-label": label, title: label }, icon(name));
+    const button = h("button", { type: "button", class: `deed deed-${name}`, "aria-label": label, title: label }, icon(name));
     button.onclick = use;
     return button;
   };

@@ -36,7 +36,12 @@ export interface LogEvents {
 export function createLog(given: LogContext, start: HTMLElement, events: LogEvents): Log {
   const { locale, agentName, extras, judged } = given;
   const grew = () => pinned && toEnd();
-  const context: Context = { agentName, extras, judged, again: () => events.retry(), kit: { ...given.kit, grew } };
+  // What was pressed goes with what it stood in: the keyboard goes on from here.
+  const again = () => {
+    scroller.focus({ preventScroll: true });
+    events.retry();
+  };
+  const context: Context = { agentName, extras, judged, again, kit: { ...given.kit, grew } };
   const earlier = h("button", { type: "button", class: "link earlier" }, locale.t("earlier"));
   earlier.onclick = () => events.earlier();
   const entries = createEntries((entry) => itemView(entry, context));
@@ -123,7 +128,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
       if (state.failure !== previous.failure || state.phase !== previous.phase) {
         const shown = state.failure && state.phase === "idle" ? state.failure : null;
         failure.replaceChildren(
-          ...(shown ? [failureCard(shown, locale, state.history.phase === "failed", () => events.retry())] : []),
+          ...(shown ? [failureCard(shown, locale, state.history.phase === "failed", again)] : []),
         );
       }
       const sent = state.entries.at(-1)?.local && state.entries.length > previous.entries.length;

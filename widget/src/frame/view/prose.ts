@@ -34,7 +34,7 @@ function block(token: Token, fill: Fill): Node[] {
     case "list":
       return [list(token as Tokens.List, fill)];
     case "table":
-      return [wide(table(token as Tokens.Table, fill))];
+      return [wide(table(token as Tokens.Table, fill), proseWords.table)];
     case "paragraph":
       return [h("p", {}, ...inlines(token, fill))];
     case "html":
@@ -44,18 +44,18 @@ function block(token: Token, fill: Fill): Node[] {
   }
 }
 
-/** What the Copy button of a code block says; set once for the language at hand. Without words there is no button. */
-export const copyWords = { copy: "", copied: "" };
+/** What is said of code and tables; set once for the language at hand. Without words there is no Copy button. */
+export const proseWords = { copy: "", copied: "", table: "", code: "" };
 
 function codeBlock(source: string): HTMLElement {
   const code = h("code", {}, source);
-  const block = wide(h("pre", {}, code));
-  if (!copyWords.copy) return block;
-  const button = h("button", { type: "button", class: "copy" }, icon("copy"), h("span", {}, copyWords.copy));
+  const block = wide(h("pre", {}, code), proseWords.code);
+  if (!proseWords.copy) return block;
+  const button = h("button", { type: "button", class: "copy" }, icon("copy"), h("span", {}, proseWords.copy));
   button.onclick = async () => {
     await copyText(code.textContent as string, code); // which may have grown
-    setText(button.lastElementChild as Element, copyWords.copied);
-    setTimeout(() => setText(button.lastElementChild as Element, copyWords.copy), 2_000);
+    setText(button.lastElementChild as Element, proseWords.copied);
+    setTimeout(() => setText(button.lastElementChild as Element, proseWords.copy), 2_000);
   };
   return h("div", { class: "code" }, block, button);
 }
@@ -72,7 +72,8 @@ function table({ header, rows }: Tokens.Table, fill: Fill): HTMLElement {
 }
 
 /** Scrolls sideways, so the keyboard must reach it. */
-const wide = (content: HTMLElement): HTMLElement => h("div", { class: "wide", tabindex: 0 }, content);
+const wide = (content: HTMLElement, name: string): HTMLElement =>
+  h("div", { class: "wide", tabindex: 0, role: name ? "group" : null, "aria-label": name || null }, content);
 
 const inlines = (token: { tokens?: Token[] }, fill: Fill): Node[] =>
   (token.tokens ?? []).flatMap((child) => inline(child, fill));
@@ -136,7 +137,8 @@ function link({ href }: { href: string }, content: Node[]): Node[] {
 export function safeAddress(href: string): string | null {
   try {
     const url = new URL(href);
-    return ["http:", "https:", "mailto:"].includes(url.protocol) ? url.href : null;
+    // Whoever writes `https://bank.example@other.example` wants the reader to misread it.
+    return ["http:", "https:", "mailto:"].includes(url.protocol) && !url.username ? url.href : null;
   } catch {
     return null; // relative to what?
   }
