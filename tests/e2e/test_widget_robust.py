@@ -166,6 +166,16 @@ async def test_it_works_where_storage_is_blocked(browser: Browser, shop: Shop, s
     chat = await open_chat(page)
     await ask(chat, "Hello", answers=1)
     await ask(chat, "Again", answers=2)
+    # A cookie of the platform's within this site remembers who was here, and where.
+    [kept, *_] = [cookie for cookie in await context.cookies(shop.url) if cookie["name"].endswith(".visitor")]
+    assert (kept["secure"], kept["sameSite"], kept["path"]) == (True, "None", "/")
+    await page.reload()
+    chat = await open_chat(page)
+    await expect(chat.locator("[data-role=user]")).to_have_count(2)
+    await context.clear_cookies()
+    await page.reload()
+    chat = await open_chat(page)
+    await ask(chat, "Somebody else", answers=1)
     await context.close()
 
 

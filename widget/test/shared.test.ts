@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { contrast, inkOn, isColour, readableOn } from "../src/shared/colour.ts";
 import { hello, isToHost, parseHello, parseToFrame } from "../src/shared/messages.ts";
 import { accentProperties, SURFACE } from "../src/frame/theme.ts";
@@ -120,6 +120,48 @@ describe("storage", () => {
     expect(storage.get("a")).toBe("1");
     storage.remove("a");
     expect(storage.get("a")).toBeNull();
+  });
+});
+
+describe("storage that is blocked", () => {
+  const blocked = () => safeStorage("stonechat.pk_1.", () => { throw new DOMException("blocked", "SecurityError"); });
+  let jar: string;
+  let baked: string[];
+  const cookies = (get: () => string) => vi.stubGlobal("document", {
+    get cookie() { return get(); },
+    set cookie(line: string) {
+      baked.push(line);
+      jar = line.includes("Max-Age=0") ? "" : `other=1; ${line.split(";")[0]}; more=2`;
+    },
+  });
+  beforeEach(() => {
+    jar = "";
+    baked = [];
+  });
+
+  it("keeps who the visitor is in a cookie of its own for each site that holds the chat", () => {
+    cookies(() => jar);
+    blocked().set("visitor", "v_1.a=b;c");
+    expect(baked).toEqual(["__Host-stonechat.pk_1.visitor=v_1.a%3Db%3Bc;Max-Age=31536000;Path=/;Secure;SameSite=None;Partitioned"]);
+    expect(blocked().get("visitor")).toBe("v_1.a=b;c");
+    expect(safeStorage("stonechat.pk_2.", () => { throw new Error(); }).get("visitor")).toBeNull();
+    blocked().remove("visitor");
+    expect(blocked().get("visitor")).toBeNull();
+  });
+
+  it("sends nothing else around in cookies, such as what is being written", () => {
+    cookies(() => jar);
+    const storage = blocked();
+    storage.set("draft", "secret");
+    expect([storage.get("draft"), baked]).toEqual(["secret", []]);
+  });
+
+  it("has memory where cookies are blocked, too", () => {
+    cookies(() => { throw new DOMException("sandboxed", "SecurityError"); });
+    const storage = blocked();
+    expect(storage.get("visitor")).toBeNull();
+    storage.set("visitor", "v_1");
+    expect(storage.get("visitor")).toBe("v_1");
   });
 });
 
