@@ -32,6 +32,14 @@ ROLE_IN_THE_VIEW: dict[tuple[str, str], Role] = {
     ("POST", "/console/model-providers/{provider_id}/test"): "editor",
     ("POST", "/console/agents/{agent_id}/abilities/try"): "editor",
     ("POST", "/console/agents/{agent_id}/abilities/offers"): "editor",
+    ("GET", "/console/billing/change/cost"): "admin",
+    ("POST", "/console/billing/change"): "admin",
+    ("POST", "/console/billing/portal"): "admin",
+    ("GET", "/console/billing/returned"): "admin",
+    ("POST", "/console/billing/cancel"): "admin",
+    ("POST", "/console/billing/resume"): "admin",
+    ("POST", "/console/billing/overage"): "admin",
+    ("GET", "/console/billing/conversations.jsonl"): "admin",
 }
 """Routes that ask for their role themselves, because they hold no transaction meanwhile."""
 
@@ -66,6 +74,8 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
         }
     },
     ("POST", "/console/model-providers/{provider_id}/key"): {"data": {"api_key": "sk-another"}},
+    ("GET", "/console/billing/change"): {"params": {"plan": "pro"}},
+    ("POST", "/console/billing/change"): {"data": {"plan": "pro"}},
     ("GET", "/console/agents/{agent_id}/playground/passages"): {
         "params": {"thread": "{thread_id}", "item": "{item_id}"}
     },
@@ -80,7 +90,21 @@ NOTHING_THERE = {
 }
 """What is found in some conversations and documents only, and not in those made here; 404 is right for others."""
 
-DOWNLOADS = {"/console/agents/{agent_id}/look/frame", "/console/knowledge/documents/{document_id}/original"}
+NOTHING_SOLD = {
+    ("POST", "/console/billing/change"),
+    ("POST", "/console/billing/portal"),
+    ("POST", "/console/billing/cancel"),
+    ("POST", "/console/billing/resume"),
+}
+"""What there is nobody for to do it, where no plans are sold: see `test_billing.py` for where they are."""
+ELSEWHERE = {"/console/billing/returned"}
+"""Where people come by on their way to another page."""
+
+DOWNLOADS = {
+    "/console/agents/{agent_id}/look/frame",
+    "/console/billing/conversations.jsonl",
+    "/console/knowledge/documents/{document_id}/original",
+}
 """What is no page of the console's frame: the widget's document, which has a stricter policy of its own, and files."""
 
 
@@ -235,6 +259,10 @@ async def test_what_a_role_may_is_done(walked: ConsoleWorld, things: Furniture, 
             expected = (*expected, 422)
         if route.path in NOTHING_THERE:
             expected = (404,)
+        if (route.method, route.path) in NOTHING_SOLD:
+            expected = (409,)
+        if route.path in ELSEWHERE:
+            expected = (303,)
         if answer.status not in expected:
             wrong.append(f"{route}: {answer.status} {answer.toast or answer.text[:200]}")
         tried += 1

@@ -12,9 +12,11 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from stonechat import clock
 from stonechat.accounts.actor import system
 from stonechat.accounts.api_keys import create_api_key
 from stonechat.accounts.invitations import invite, list_invitations
+from stonechat.billing.models import InvoiceRow
 from support.api import message
 from support.console import ConsoleWorld
 from support.identity import PLATFORM
@@ -136,6 +138,27 @@ class Furniture:
             actor = system(self.tenant_id)
             await invite(session, actor, email=email, role="viewer", public_url=PLATFORM)
             return next(row.id for row in await list_invitations(session, actor) if row.email == email)
+
+    async def _invoice_id(self, _made: dict[str, str]) -> str:
+        invoice_id = f"inv_{uuid4().hex}"
+        async with self.world.services.database.tenant(self.tenant_id) as session:
+            session.add(
+                InvoiceRow(
+                    tenant_id=self.tenant_id,
+                    invoice_id=invoice_id,
+                    provider="manual",
+                    number=invoice_id[-8:],
+                    status="open",
+                    currency="usd",
+                    total_cents=9900,
+                    tax_cents=0,
+                    due_cents=9900,
+                    paid_cents=0,
+                    lines=[{"description": "Pro", "amount_cents": 9900, "quantity": 1}],
+                    created_at=clock.now(),
+                )
+            )
+        return invoice_id
 
     async def _person_id(self, _made: dict[str, str]) -> str:
         return (await self.world.signed_in("viewer", tenant_id=self.tenant_id)).person_id

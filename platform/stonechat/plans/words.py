@@ -30,8 +30,10 @@ _SIGNS = {"usd": "$", "eur": "€", "gbp": "£"}
 
 
 def money(cents: int, currency: str) -> str:
-    """`$29`, `€7.50`, `1,200.00 CHF`."""
+    """`$29`, `-€7.50`, `1,200.00 CHF`."""
     sign = _SIGNS.get(currency)
+    if cents < 0:
+        return f"-{money(-cents, currency)}"
     amount = f"{cents // 100:,}" if cents % 100 == 0 and sign else f"{cents / 100:,.2f}"
     return f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
 
