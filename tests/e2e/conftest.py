@@ -40,10 +40,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Chromium; with `STONECHAT_TEST_BROWSER=firefox`, Playwright's Firefox, or the one that `$FIREFOX` names."""
+    """Chromium; with `STONECHAT_TEST_BROWSER=firefox`, Playwright's Firefox, or the ordinary one that `$FIREFOX` names."""
     async with async_playwright() as playwright:
         if FIREFOX:
-            browser = await playwright.firefox.launch(executable_path=os.environ.get("FIREFOX"))
+            named = os.environ.get("FIREFOX")
+            browser = await playwright.firefox.launch(executable_path=named, channel="moz-firefox" if named else None)
         else:
             browser = await playwright.chromium.launch(executable_path=chromium(), args=QUIET + MICROPHONE)
         yield browser

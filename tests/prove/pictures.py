@@ -51,8 +51,9 @@ WORDS = {
         "card": ["الطلب 1042", "في الطريق", "بطانية صوف خضراء", "متوقع غدًا", "الرمز البريدي", "تتبّع"],
     },
 }
+MOSS = {"accent": "#2f6b4f", "radius": "large", "density": "normal"}
 THEMES = {
-    "moss": {"accent": "#2f6b4f", "radius": "large", "density": "normal", "scheme": "light"},
+    "rose": {"accent": "#c2255c", "radius": "small", "density": "normal", "scheme": "light"},
     "ink": {"accent": "#3b4cca", "radius": "none", "density": "compact", "scheme": "light"},
     "ember": {"accent": "#f28c28", "radius": "medium", "density": "spacious", "scheme": "dark"},
 }
@@ -188,16 +189,15 @@ async def main() -> None:
                 running_stonechat(Path(folder) / "data", demo=False) as running,
                 new_tenant(running, "A blanket shop") as tenant,
             ):
-                moss = THEMES["moss"] | {"scheme": "auto"}
                 for name, how in {
-                    "light-start": {"theme": moss, "shows": "start"},
-                    "light-chat": {"theme": moss},
-                    "light-menu": {"theme": moss, "shows": "menu"},
-                    "dark-start": {"theme": moss, "shows": "start", "scheme": "dark"},
-                    "dark-chat": {"theme": moss, "scheme": "dark"},
-                    "phone-start": {"theme": moss, "shows": "start", "viewport": PHONE},
-                    "phone-chat": {"theme": moss, "viewport": PHONE},
-                    "rtl-chat": {"theme": moss, "tongue": "ar"},
+                    "light-start": {"theme": MOSS, "shows": "start"},
+                    "light-chat": {"theme": MOSS},
+                    "light-menu": {"theme": MOSS, "shows": "menu"},
+                    "dark-start": {"theme": MOSS, "shows": "start", "scheme": "dark"},
+                    "dark-chat": {"theme": MOSS, "scheme": "dark"},
+                    "phone-start": {"theme": MOSS, "shows": "start", "viewport": PHONE},
+                    "phone-chat": {"theme": MOSS, "viewport": PHONE},
+                    "rtl-chat": {"theme": MOSS, "tongue": "ar"},
                     **{f"theme-{each}": {"theme": theme} for each, theme in THEMES.items()},
                 }.items():
                     await picture(browser, tenant, site, name, **how)
