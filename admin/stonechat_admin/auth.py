@@ -9,12 +9,11 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, Request, Response
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.memberships import SCOPE_OF_ROLE
-from stonechat.accounts.models import Role, Tenant
+from stonechat.accounts.models import Role
 from stonechat.accounts.sessions import SignedIn, find_session
 from stonechat.api.dependencies import AppServices, Services
 from stonechat.errors import Forbidden, RoleTooLow
@@ -162,9 +161,9 @@ async def support_console(
     assert held.grant_tenant_id is not None and held.grant_id is not None  # noqa: S101, PT018
     tenant_id = held.grant_tenant_id
     async with services.database.tenant(tenant_id) as session:
-        grant = await open_grant(session, tenant_id, grant_id=held.grant_id, operator_id=held.operator.operator_id)
-        name = await session.scalar(select(Tenant.name).where(Tenant.tenant_id == tenant_id))
-        if grant is not None and name is not None:
+        found = await open_grant(session, tenant_id, grant_id=held.grant_id, operator_id=held.operator.operator_id)
+        if found is not None:
+            grant, name = found
             if grant.access == "read" and request.method not in ("GET", "HEAD"):
                 raise Forbidden("This grant is for reading only.")
             role: Role = "viewer" if grant.access == "read" else "editor"

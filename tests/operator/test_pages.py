@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 
 import pytest
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 
 from stonechat.operator.summaries import refresh_summaries
 from support.console import ConsoleWorld, check_policy
+from support.operator_routes import DOOR, operator_routes
 from support.operators import at_desk
 
 MAX_QUERIES = 12
-DOOR = {"/operator/login", "/operator/code", "/operator/logout"}
 LISTS = (
     "tenants",
     "announcements",
@@ -29,14 +26,6 @@ LISTS = (
     "operators",
     "audit",
 )
-
-
-def operator_routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    for context in iter_route_contexts(app.routes):
-        path = context.path or ""
-        if path.startswith("/operator"):
-            for method in sorted((context.methods or set()) - {"HEAD", "OPTIONS"}):
-                yield method, path
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -86,7 +75,7 @@ async def test_nothing_opens_to_who_is_not_an_operator(world: ConsoleWorld) -> N
     for method, path in operator_routes(world.app):
         if path in DOOR:
             continue
-        path = path.format(
+        address = path.format(
             tenant_id=world.tenant_id,
             note_id="x",
             override_id="x",
@@ -99,7 +88,7 @@ async def test_nothing_opens_to_who_is_not_an_operator(world: ConsoleWorld) -> N
             key="sign_up",
         )
         for browser in (owner, stranger):
-            answer = await browser.request(method, path, data={"csrf": browser.token} if method == "POST" else None)
+            answer = await browser.request(method, address, data={"csrf": browser.token} if method == "POST" else None)
             assert answer.status == 303, f"{method} {path}: {answer.status}"
             assert answer.response.headers["location"].startswith("/operator/login?next="), path
         tried += 1

@@ -74,9 +74,7 @@ async def test_a_code_serves_once(world: ConsoleWorld) -> None:
     second = await half_way(world, operator)
     with pytest.raises(SignInRefused):
         await sign_in.prove_code(services.database, services.keyring, second, code=code)
-    token, codes = await sign_in.prove_code(
-        services.database, services.keyring, second, code=code_of(secret, steps=1)
-    )
+    token, codes = await sign_in.prove_code(services.database, services.keyring, second, code=code_of(secret, steps=1))
     assert (bool(token), codes) == (True, [])
 
 

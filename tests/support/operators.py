@@ -26,9 +26,7 @@ async def make_operator(world: ConsoleWorld) -> Operator:
     database = world.services.database
     made = await create_operator(database, email, public_url=PLATFORM)
     async with database.platform() as session:
-        found = await session.execute(
-            text("select person_id, name from people where email = :email"), {"email": email}
-        )
+        found = await session.execute(text("select person_id, name from people where email = :email"), {"email": email})
         person_id, name = found.one()
     await set_password(database, person_id, password=PASSWORD)
     assert made["operator_id"] is not None
@@ -57,6 +55,8 @@ def code_of(secret: str, *, steps: int = 0) -> str:
 
 async def press(browser: Browser, path: str, data: dict[str, str] | None = None, *, status: int = 303) -> Answer:
     """A plain form of the operators' room."""
-    answer = await browser.request("POST", path, data={"csrf": browser.token, **(data or {})})
+    token = browser.token
+    answer = await browser.request("POST", path, data={"csrf": token, **(data or {})})
+    browser.token = browser.token or token
     assert answer.status == status, f"POST {path}: {answer.status} {answer.toast or answer.text[:600]}"
     return answer

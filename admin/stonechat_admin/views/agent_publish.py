@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from stonechat.accounts.memberships import list_members
 from stonechat.assistant import agents
 from stonechat.assistant.agents import AgentVersionView
-from stonechat.errors import Conflict, EditConflict, InvalidInput
+from stonechat.errors import Conflict, EditConflict, InvalidInput, SwitchedOff
 from stonechat_admin import agent_pages
 from stonechat_admin.agent_changes import Change, config_changes
 from stonechat_admin.agent_pages import Shown, revision_of
@@ -36,6 +36,7 @@ async def show_publish(
 async def publish(agent_id: str, request: Request, console: Editor) -> Response:
     earlier = await agent_pages.load(console, agent_id)
     try:
+        await console.services.flags.require("publishing", console.tenant_id)
         async with console.session.begin_nested():
             made = await agents.publish_agent(
                 console.session,
@@ -44,7 +45,7 @@ async def publish(agent_id: str, request: Request, console: Editor) -> Response:
                 settings=console.services.settings,
                 revision=revision_of(await request.form()),
             )
-    except (InvalidInput, EditConflict, Conflict) as error:
+    except (InvalidInput, EditConflict, Conflict, SwitchedOff) as error:
         problem = str(error)
         if isinstance(error, EditConflict):
             problem = "Someone else changed this agent while you looked. This is what publishing changes now."

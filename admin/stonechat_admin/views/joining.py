@@ -10,7 +10,7 @@ from stonechat.accounts.invitations import accept_as_newcomer, accept_invitation
 from stonechat.accounts.sessions import SignedIn, choose_tenant, end_session, find_session, open_session
 from stonechat.accounts.signing_up import sign_up
 from stonechat.api.dependencies import AppServices, Services
-from stonechat.errors import AlreadyExists, Forbidden, InvalidInput, SignInNeeded, TooManyAttempts
+from stonechat.errors import AlreadyExists, Forbidden, InvalidInput, SignInNeeded, SwitchedOff, TooManyAttempts
 from stonechat_admin.auth import client_key, own_page
 from stonechat_admin.cookies import session_token, set_session
 from stonechat_admin.csrf import check_token
@@ -41,6 +41,7 @@ async def make_account(
         raise Forbidden("New accounts are made by invitation here.")
     typed = {"company": company, "name": name, "email": email, "password": ""}
     try:
+        await services.flags.require("sign_up")
         made = await sign_up(
             services.database,
             company=company,
@@ -49,7 +50,7 @@ async def make_account(
             password=password,
             address=client_key(request),
         )
-    except (InvalidInput, AlreadyExists, TooManyAttempts) as error:
+    except (InvalidInput, AlreadyExists, TooManyAttempts, SwitchedOff) as error:
         return _sign_up(request, services, refused(error, typed), status=error.status)
     return await _signed_in(request, services, made.owner_id)
 

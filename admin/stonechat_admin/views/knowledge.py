@@ -82,6 +82,7 @@ async def show_progress(
 @router.post("/documents")
 async def upload_documents(console: Editor, file: Annotated[list[UploadFile], File()]) -> Response:
     """One file at a time where scripts run; several at once from the bare form."""
+    await console.services.flags.require("uploads", console.tenant_id)
     added, refusals = 0, []
     for each in file[:MAX_FILES]:
         try:
@@ -129,6 +130,7 @@ async def write_question(console: Editor, question: Typed = "", answer: Typed = 
 
 
 async def _write(console: Console, source: TextSourceIn | FaqSourceIn, form: str, typed: dict[str, str]) -> Response:
+    await console.services.flags.require("uploads", console.tenant_id)
     try:
         async with console.session.begin_nested():
             files = console.services.knowledge.files

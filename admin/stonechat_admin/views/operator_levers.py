@@ -118,7 +118,7 @@ async def put_on_plan(
         if not desk.is_partial:
             return desk.go(_back(tenant_id), toast=str(error))
         typed = {"plan_key": plan_key, "trial_days": trial_days, "reason": reason}
-        values = {"tenant_id": tenant_id, "plans": await list_plans(desk.session)}
+        values: dict[str, Any] = {"tenant_id": tenant_id, "plans": await list_plans(desk.session)}
         form = refused(error, typed, about="reason")
         return desk.fragment("operator/tenants/_plan_form.html", status=422, form=form, **values)
     return desk.go(f"{_back(tenant_id)}#rights", toast="The plan holds from now on.")

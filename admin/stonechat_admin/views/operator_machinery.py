@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -164,7 +164,7 @@ async def export_mails(desk: AtDesk, recipient: Word = "", state: Word = "") -> 
 
 
 def _status(status: str) -> Status:
-    return cast("Status", status) if status in jobs.STATUSES else "failed"
+    return status if status in jobs.STATUSES else "failed"
 
 
 def _number(text: str) -> int | None:

@@ -239,7 +239,7 @@ def _terms(typed: dict[str, Any]) -> PlanTerms:
                 currency=typed["currency"].strip().lower(),
                 interval=typed["interval"],
                 features=frozenset(each for each in Feature if each.value in typed["features"]),
-                **numbers,  # type: ignore[arg-type]
+                **numbers,
             )
         except ValidationError as error:
             for fault in error.errors(include_url=False, include_input=False):

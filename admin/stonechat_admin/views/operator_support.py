@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 
@@ -41,7 +41,7 @@ async def ask(tenant_id: str, desk: AtDesk, reason: Text = "", minutes: Word = "
         if not desk.is_partial:
             return desk.go(f"/operator/tenants/{tenant.tenant_id}", toast=str(error))
         form = refused(error, {"reason": reason, "minutes": minutes, "access": access}, about="reason")
-        values = {"tenant_id": str(tenant.tenant_id), "minutes": support.MINUTES}
+        values: dict[str, Any] = {"tenant_id": str(tenant.tenant_id), "minutes": support.MINUTES}
         return desk.fragment("operator/tenants/_grant_form.html", status=422, form=form, **values)
     toast = "The look is open." if grant.state == "open" else "Asked. It opens when the tenant agrees."
     return desk.go(f"/operator/tenants/{tenant.tenant_id}#grants", toast=toast)
@@ -51,9 +51,10 @@ async def ask(tenant_id: str, desk: AtDesk, reason: Text = "", minutes: Word = "
 async def enter(tenant_id: str, grant_id: str, request: Request, services: AppServices, held: Proven) -> Response:
     tenant = tenant_of(tenant_id)
     async with services.database.tenant(tenant) as session:
-        grant = await support.open_grant(session, tenant, grant_id=grant_id, operator_id=held.operator.operator_id)
-    if grant is None:
+        found = await support.open_grant(session, tenant, grant_id=grant_id, operator_id=held.operator.operator_id)
+    if found is None:
         raise NotFound("This look is not open, or not yours.")
+    grant, _ = found
     await look_through(services.database, held, grant_id=grant.id, tenant_id=tenant)
     async with services.database.platform() as platform:
         await record(platform, held.operator, "support.enter", tenant_id=tenant, subject_id=grant.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from stonechat.operator import audit, support, tenants
 from stonechat.operator.levers import DELETION_DAYS
 from stonechat.operator.tenant import get_tenant_page
-from stonechat.operator.tenants import FLAGS, HEALTHS, ROWS, SORTS, Chosen, Sort
+from stonechat.operator.tenants import FLAGS, HEALTHS, ROWS, SORTS, Chosen
 from stonechat.plans.catalog import list_plans
 from stonechat.plans.terms import NUMBER_FIELDS
 from stonechat_admin.forms import Filled
@@ -167,4 +167,4 @@ def _words() -> dict[str, Any]:
 
 def _chosen(q: str, plan: str, health: str, flagged: str, sort: str, page: int) -> Chosen:
     chosen = Chosen(query=q, plan=plan, health=health if health in HEALTHS else "", flagged=bool(flagged), page=page)
-    return replace(chosen, sort=cast("Sort", sort)) if sort in SORTS else chosen
+    return replace(chosen, sort=sort) if sort in SORTS else chosen

@@ -50,6 +50,7 @@ async def add_site(
     exclude: Typed = "",
 ) -> Response:
     typed = {"url": url, "type": type, "schedule": schedule, "max_pages": max_pages, "exclude": exclude}
+    await console.services.flags.require("web_sources", console.tenant_id)
     try:
         body = WebSourceIn.model_validate(typed | {"exclude": exclude.split()})
         async with console.session.begin_nested():
@@ -117,6 +118,7 @@ async def show_site(
 @router.post("/{source_id}/sync")
 async def sync_site(source_id: str, console: Editor) -> Response:
     await _site(console, source_id)
+    await console.services.flags.require("web_sources", console.tenant_id)
     source = await service.sync_source(console.session, console.actor, source_id=source_id)
     return console.fragment("web_sites/_state.html", toast="It is being fetched.", site=describe(source))
 

@@ -69,6 +69,7 @@ async def delete_agent(agent_id: str, actor: ApiActor, session: TenantSession) -
 async def publish_agent(
     agent_id: str, actor: ApiActor, session: TenantSession, services: AppServices
 ) -> AgentVersionView:
+    await services.flags.require("publishing", actor.tenant_id)
     return await agents.publish_agent(session, actor, agent_id=agent_id, settings=services.settings)
 
 

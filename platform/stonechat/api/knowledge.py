@@ -51,6 +51,7 @@ async def upload_document(
     title: Annotated[str | None, Form(max_length=service.MAX_TITLE)] = None,
     url: Annotated[str | None, Form(max_length=service.MAX_URL)] = None,
 ) -> DocumentOut:
+    await services.flags.require("uploads", actor.tenant_id)
     document = await service.create_document(
         session,
         actor,
@@ -113,6 +114,8 @@ async def create_source(
     services: AppServices,
     response: Response,
 ) -> SourceOut:
+    web = isinstance(source, WebSourceIn)
+    await services.flags.require("web_sources" if web else "uploads", actor.tenant_id)
     if isinstance(source, WebSourceIn):
         response.status_code = 202
         return SourceOut.of(
@@ -143,8 +146,11 @@ async def update_source(
 
 
 @router.post("/sources/{source_id}/sync", summary="Fetch a web source again, now")
-async def sync_source(source_id: str, actor: ApiActor, session: TenantSession) -> SourceOut:
+async def sync_source(
+    source_id: str, actor: ApiActor, session: TenantSession, services: AppServices
+) -> SourceOut:
     """A source that is being fetched already, or was written here, stays as it is."""
+    await services.flags.require("web_sources", actor.tenant_id)
     return SourceOut.of(await web_sources.sync_source(session, actor, source_id=source_id))
 
 

@@ -117,7 +117,7 @@ async def announce(
     if ends_at is not None and (ends_at <= starts_at or ends_at <= now):
         errors.append({"field": "ends_at", "message": "The end lies after the beginning, and after now."})
     if errors:
-        raise InvalidInput("Some of this cannot be announced.", errors=errors)
+        raise InvalidInput(errors[0]["message"] if len(errors) == 1 else "Correct what is marked.", errors=errors)
     row = AnnouncementRow(
         announcement_id=ids.new_id("ann"),
         kind=kind,

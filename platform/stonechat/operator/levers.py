@@ -149,17 +149,18 @@ async def plan_deletion(
         raise InvalidInput(f"Choose {', '.join(map(str, DELETION_DAYS[:-1]))} or {DELETION_DAYS[-1]} days.")
     async with database.tenant(tenant_id) as session:
         tenant = await _require(session, tenant_id)
+        due_at = clock.now() + timedelta(days=days)
         values = {
             "tenant_name": tenant.name,
             "reason": reason,
             "asked_by": operator.email,
             "asked_at": clock.now(),
-            "due_at": clock.now() + timedelta(days=days),
+            "due_at": due_at,
         }
         listed = insert(TenantDeletionRow).values(tenant_id=tenant_id, **values).on_conflict_do_nothing()
         if await platform.scalar(listed.returning(TenantDeletionRow.tenant_id)) is None:
             raise Conflict("The deletion of this tenant is planned already.")
-        detail = {"reason": reason, "due_at": values["due_at"].isoformat()}  # type: ignore[union-attr]
+        detail = {"reason": reason, "due_at": due_at.isoformat()}
         await record_audit(session, operator.actor(tenant_id), "tenant.plan_deletion", detail=detail)
         await record(platform, operator, "tenant.plan_deletion", tenant_id=tenant_id, reason=reason, detail=detail)
 

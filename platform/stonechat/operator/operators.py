@@ -61,7 +61,7 @@ async def create_operator(database: Database, email: str, *, public_url: str) ->
         url = None
         if person.password_hash is None:
             url = setup_url(public_url, token=await new_setup_token(session, person.person_id))
-    fresh = {"totp_sealed": None, "totp_confirmed_at": None, "recovery_hashes": [], "disabled_at": None}
+    fresh: dict[str, Any] = {"totp_sealed": None, "totp_confirmed_at": None, "recovery_hashes": [], "disabled_at": None}
     async with database.platform() as session:
         made = insert(OperatorRow).values(operator_id=ids.new_id("op"), person_id=person.person_id)
         operator_id = await session.scalar(

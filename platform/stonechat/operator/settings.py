@@ -25,7 +25,7 @@ async def change_settings(session: AsyncSession, operator: Operator, *, changes:
     if changes.get(BILLING) and changes[BILLING] not in BILLING_CHOICES:
         errors.append({"field": BILLING, "message": "Choose one of these."})
     if errors:
-        raise InvalidInput("Some of this cannot be set.", errors=errors)
+        raise InvalidInput(errors[0]["message"] if len(errors) == 1 else "Correct what is marked.", errors=errors)
     before: dict[str, Any] = await list_settings(session)
     changed = []
     for name in (DEFAULT_PLAN, LAPSED_PLAN, BILLING):

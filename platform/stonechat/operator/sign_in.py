@@ -112,7 +112,7 @@ async def find_session(
             token_hash=kept.token_hash,
             csrf=_csrf(token),
             operator=Operator(operator.operator_id, person.person_id, person.email, person.name, address),
-            stage=kept.stage,
+            stage="full" if kept.stage == "full" else "password",
             is_enrolled=operator.totp_confirmed_at is not None,
             grant_id=kept.grant_id,
             grant_tenant_id=kept.grant_tenant_id,

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
+from stonechat.accounts.models import Tenant
 from stonechat.db.session import Database
 from stonechat.db.tenancy import TenantRow
 from stonechat.errors import Conflict, InvalidInput, NotFound
@@ -141,16 +142,21 @@ async def ask_for_grant(
     return _view(row, now)
 
 
-async def open_grant(session: AsyncSession, tenant_id: UUID, *, grant_id: str, operator_id: str) -> Grant | None:
-    """The operator's own grant if it is open now; notes that it was used. `session` is the tenant's."""
-    row = await _find(session, tenant_id, grant_id)
+async def open_grant(
+    session: AsyncSession, tenant_id: UUID, *, grant_id: str, operator_id: str
+) -> tuple[Grant, str] | None:
+    """The operator's own grant if it is open now, and the tenant's name; notes that it was used. `session` is the tenant's."""
+    chosen = select(SupportGrantRow, Tenant.name).join(Tenant, Tenant.tenant_id == SupportGrantRow.tenant_id)
+    mine = (SupportGrantRow.tenant_id == tenant_id) & (SupportGrantRow.grant_id == grant_id.replace("\x00", ""))
+    found = (await session.execute(chosen.where(mine))).one_or_none()
     now = clock.now()
-    if row is None or row.operator_id != operator_id or _state(row, now) != "open":
+    if found is None or found[0].operator_id != operator_id or _state(found[0], now) != "open":
         return None
+    row, name = found
     if row.last_used_at is None or row.last_used_at < now - USED_EVERY:
         row.last_used_at = now
         await session.flush()
-    return _view(row, now)
+    return _view(row, now), name
 
 
 async def note_look(session: AsyncSession, operator: Operator, grant: Grant, *, page: str) -> None:

@@ -1,0 +1,153 @@
+"""`/console/usage/end`: what the plan includes and how far it is, what happens when nothing is left, and who left an address."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Response
+from pydantic import ValidationError
+
+from stonechat.assistant.contacts import list_contacts
+from stonechat.assistant.over_limit import EMAIL_REQUEST, EMAIL_THANKS
+from stonechat.errors import StonechatError
+from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, get_steps, put_steps
+from stonechat_admin.auth import Admin, Viewer
+from stonechat_admin.forms import Filled, refused
+from stonechat_admin.views.usage import Meter
+
+router = APIRouter()
+
+PATH = "/console/usage/end"
+SHOWN = 20
+"""Addresses."""
+PLACES = ("first", "second", "third", "fourth")
+STEPS = (
+    ("", "Nothing more"),
+    ("approved_answers", "Answer from your question-answer pairs only"),
+    ("cheaper_model", "Answer with a cheaper model"),
+    ("ask_email", "Ask for an e-mail address"),
+    ("hand_over", "Hand over to a person"),
+)
+Choice = Annotated[str, Form(max_length=30)]
+Words = Annotated[str, Form(max_length=600)]
+
+
+@router.get(PATH)
+async def show_end(console: Viewer) -> Response:
+    session, actor = console.session, console.actor
+    state = await allowance_state(session, actor.tenant_id)
+    steps = await get_steps(session, actor)
+    contacts = await list_contacts(session, actor, limit=SHOWN)
+    return console.page(
+        "usage/end.html",
+        state=state,
+        meters=_meters(state),
+        contacts=contacts.data,
+        **_values(Filled(_typed(steps)), chosen=steps),
+    )
+
+
+@router.post(f"{PATH}/steps")
+async def save_steps(
+    console: Admin,
+    first: Choice = "",
+    second: Choice = "",
+    third: Choice = "",
+    fourth: Choice = "",
+    cheaper_model: Words = "",
+    email_request: Words = "",
+    email_thanks: Words = "",
+) -> Response:
+    typed = {
+        **dict(zip(PLACES, (first, second, third, fourth), strict=True)),
+        "cheaper_model": cheaper_model,
+        "email_request": email_request,
+        "email_thanks": email_thanks,
+    }
+    chosen = [step for step in (first, second, third, fourth) if step]
+    errors: dict[str, str] = {}
+    if len(set(chosen)) < len(chosen):
+        errors["first"] = "Choose each step once."
+    if "cheaper_model" in chosen and not cheaper_model.strip():
+        errors["cheaper_model"] = "Say which model is the cheaper one."
+    try:
+        steps = Steps.model_validate(
+            {
+                "steps": [*(chosen if not errors else ()), "message"],
+                "cheaper_model": cheaper_model.strip() or None,
+                "email_request": email_request.strip() or None,
+                "email_thanks": email_thanks.strip() or None,
+            }
+        )
+    except ValidationError as error:
+        for fault in error.errors():
+            errors.setdefault(_field(fault), _MESSAGES.get(_field(fault), "This is none of the steps."))
+        steps = Steps()
+    if not errors:
+        try:
+            async with console.session.begin_nested():
+                await put_steps(console.session, console.actor, steps=steps)
+        except StonechatError as error:
+            if error.status >= 500:
+                raise
+            form = refused(error, typed, about="first")
+            return console.fragment("usage/_steps.html", status=422, **_values(form, chosen=steps))
+    if errors:
+        form = Filled(typed, errors)
+        if not console.is_partial:
+            return console.go(PATH, toast=next(iter(errors.values())))
+        return console.fragment("usage/_steps.html", status=422, **_values(form, chosen=steps))
+    toast = "The steps are saved. They hold from the next question on."
+    if not console.is_partial:
+        return console.go(PATH, toast=toast)
+    return console.fragment("usage/_steps.html", toast=toast, **_values(Filled(_typed(steps)), chosen=steps))
+
+
+_MESSAGES = {
+    "cheaper_model": "Write it as in your agents: provider/model, or extractive.",
+    "email_request": "Write at most 500 characters.",
+    "email_thanks": "Write at most 500 characters.",
+}
+
+
+def _field(fault: Any) -> str:
+    return str(fault["loc"][0]) if fault["loc"] and str(fault["loc"][0]) in _MESSAGES else "first"
+
+
+def _typed(steps: Steps) -> dict[str, str]:
+    chosen = [step for step in steps.steps if step != "message"]
+    return {
+        **{place: chosen[number] if number < len(chosen) else "" for number, place in enumerate(PLACES)},
+        "cheaper_model": steps.cheaper_model or "",
+        "email_request": steps.email_request or "",
+        "email_thanks": steps.email_thanks or "",
+    }
+
+
+def _values(form: Filled, *, chosen: Steps) -> dict[str, Any]:
+    names = dict(STEPS)
+    return {
+        "form": form,
+        "options": STEPS,
+        "in_words": [names[step] for step in chosen.steps if step != "message"],
+        "request": EMAIL_REQUEST,
+        "thanks": EMAIL_THANKS,
+    }
+
+
+def _meters(state: AllowanceState) -> list[Meter]:
+    rows = (
+        ("Answers", state.used.messages, state.included.messages, state.reserved.messages),
+        ("Tokens", state.used.tokens, state.included.tokens, state.reserved.tokens),
+    )
+    return [
+        Meter(
+            label,
+            f"{used:,}",
+            f"{most:,}",
+            f"{reserved:,}" if reserved else "",
+            min(100, 100 * used // most) if most else 100,
+        )
+        for label, used, most, reserved in rows
+        if most is not None and used is not None
+    ]

@@ -1,0 +1,131 @@
+"""Break-glass: what tenants and visitors wrote is read under a grant alone, which the tenant sees, may demand and can end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from stonechat import clock
+from stonechat.operator import support as grants
+from support.console import Browser, ConsoleWorld
+from support.furnishing import Furniture, furniture
+from support.operator_routes import operator_pages
+from support.operators import at_desk, make_operator, press
+
+
+async def ask(desk: Browser, tenant_id: UUID, **more: str) -> str:
+    """The id of a grant just asked for."""
+    form = {"reason": "The widget shows nothing", "minutes": "60", "access": "read", **more}
+    await press(desk, f"/operator/tenants/{tenant_id}/grants", form)
+    async with desk.world.services.database.tenant(tenant_id) as session:
+        return (await grants.list_grants(session, tenant_id))[0].id
+
+
+async def secret_of(things: Furniture) -> tuple[str, str]:
+    """A word that stands in a conversation, a document and an agent's instructions, and the conversation's id."""
+    word = "quincemarmalade"
+    await things._post("/agents", {"name": "Robin", "model": "extractive", "instructions": f"Never say {word}."})
+    uploaded = await things.api.post("/knowledge/documents", files={"file": (f"{word}.md", f"# {word}".encode())})
+    assert uploaded.status_code == 202
+    return word, await things._conversation(f"Where is the {word}?")
+
+
+async def test_without_a_grant_no_page_tells_what_people_wrote(world: ConsoleWorld) -> None:
+    tenant_id = await world.another_tenant("Discreet")
+    desk = await at_desk(world)
+    async with furniture(world, tenant_id) as things:
+        word, thread = await secret_of(things)
+    read = 0
+    for path in operator_pages(world.app, tenant_id):
+        answer = await desk.request("GET", path)
+        assert answer.status in (200, 303, 422), f"{path}: {answer.status}"
+        assert word not in answer.response.text, path
+        assert thread not in answer.response.text, path
+        read += 1
+    assert read > 20
+    for path in ("/console", "/console/conversations", f"/console/conversations/{thread}"):
+        answer = await desk.page(path, status=303)
+        assert answer.response.headers["location"].startswith("/console/login")
+
+
+async def test_a_grant_opens_the_tenants_console_for_reading_and_is_seen(world: ConsoleWorld) -> None:
+    tenant_id = await world.another_tenant("Helped")
+    desk, owner = await at_desk(world), await world.signed_in("owner", tenant_id=tenant_id)
+    async with furniture(world, tenant_id) as things:
+        word, thread = await secret_of(things)
+        without = await desk.htmx("POST", f"/operator/tenants/{tenant_id}/grants", {"reason": ""}, status=422)
+        assert "the tenant reads it" in without.text
+        grant = await ask(desk, tenant_id)
+        await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
+        page = await desk.page(f"/console/conversations/{thread}")
+        assert word in page.text
+        assert "You look at Helped as an operator, for reading" in page.one(".room-band").text()
+        agent = await things._agent_id({})
+        refused = await desk.htmx("POST", f"/console/agents/{agent}/publish", {}, status=403)
+        assert "for reading only" in refused.toast
+        await desk.page("/console/members")
+        await desk.page("/console/audit-log", status=403)  # a viewer's rights
+    async with furniture(world, await world.another_tenant()) as elsewhere:
+        _, theirs = await secret_of(elsewhere)
+        await desk.page(f"/console/conversations/{theirs}", status=404)
+    log = (await owner.page("/console/audit-log?about=support")).text
+    assert "began to look in here: “The widget shows nothing”" in log
+    assert f"looked at /console/conversations/{thread}" in log
+    listed = await owner.page("/console/support")
+    assert "The widget shows nothing" in listed.text
+    await owner.submit(f"/console/support/{grant}/end", {})
+    over = await desk.page("/console/conversations", status=303)
+    assert over.response.headers["location"] == f"/operator/tenants/{tenant_id}?grant=over"
+    assert "is over" in (await desk.page(over.response.headers["location"])).text
+
+
+async def test_a_tenant_that_demands_it_is_asked_first(world: ConsoleWorld) -> None:
+    tenant_id = await world.another_tenant("Careful")
+    desk = await at_desk(world)
+    owner, editor = (
+        await world.signed_in("owner", tenant_id=tenant_id),
+        await world.signed_in("editor", tenant_id=tenant_id),
+    )
+    await owner.submit("/console/support/consent", {"needed": "yes"})
+    grant = await ask(desk, tenant_id)
+    await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter", status=404)
+    await editor.submit(f"/console/support/{grant}/agree", {}, status=403)
+    await owner.submit(f"/console/support/{grant}/agree", {})
+    await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
+    await desk.page("/console/conversations")
+    refused = await ask(desk, tenant_id)
+    await owner.submit(f"/console/support/{refused}/end", {})
+    await press(desk, f"/operator/tenants/{tenant_id}/grants/{refused}/enter", status=404)
+
+
+async def test_a_grant_is_its_operators_own_and_ends_by_itself(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = await world.another_tenant("Looked at")
+    desk, other = await at_desk(world), await at_desk(world)
+    grant = await ask(desk, tenant_id, minutes="15")
+    await press(other, f"/operator/tenants/{tenant_id}/grants/{grant}/enter", status=404)
+    await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
+    await desk.page("/console")
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now + timedelta(minutes=16))
+    await desk.page("/console/conversations", status=303)
+
+
+async def test_a_grant_to_change_makes_an_editor_and_no_more(world: ConsoleWorld) -> None:
+    tenant_id = await world.another_tenant("Repaired")
+    operator = await make_operator(world)
+    desk = await at_desk(world, operator)
+    async with furniture(world, tenant_id) as things:
+        agent = await things._agent_id({})
+        grant = await ask(desk, tenant_id, access="write")
+        await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
+        question = {"question": "When do you open?", "answer": "At nine."}
+        await desk.htmx("POST", "/console/knowledge/questions", question)
+        await desk.htmx("POST", "/console/api-keys", {"name": "x", "scopes": "admin"}, status=403)
+        await desk.htmx("POST", "/console/support/consent", {"needed": "no"}, status=403)
+    await press(desk, "/operator/support/leave")
+    gone = await desk.page("/console", status=303)
+    assert gone.response.headers["location"].startswith("/console/login")
