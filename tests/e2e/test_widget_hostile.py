@@ -167,7 +167,7 @@ async def test_nothing_runs_is_fetched_or_opens(browser: Browser, shop: Shop, si
         # The watch was awake.
         await frame.evaluate("() => { pwned(); new Image().src = 'https://evil.example/' }")
         await page.wait_for_timeout(100)
-        assert await frame.evaluate("ran.length + refused.length") + len(fetched) == 2
+        assert await frame.evaluate("ran.length + refused.length") + len(fetched) >= 2
 
 
 LISTENER = """
