@@ -37,6 +37,8 @@ export interface Config {
   readonly agent: Agent | null;
   readonly theme: Theme;
   readonly error: { readonly code: string; readonly message: string | null } | null;
+  /** OpenAI's front end is to be drawn; `stock/options.ts` reads what it needs for that. */
+  readonly stock: boolean;
   /** Set where the console shows an agent that is being edited: the scheme to show it in. */
   readonly preview: "light" | "dark" | null;
 }
@@ -107,6 +109,7 @@ export function parseConfig(value: unknown): Config {
     agent: agent && parseAgent(agent),
     theme: parseTheme(agent?.theme),
     error: error && { code: text(error.code) ?? "unexpected", message: text(error.message) },
+    stock: agent !== null && isRecord(config.stock),
     preview: config.preview === "light" || config.preview === "dark" ? config.preview : null,
   };
 }

@@ -7,12 +7,13 @@ import { extrasFrom } from "../items/extras.ts";
 import type { Deeds } from "../items/kit.ts";
 import { httpApi } from "../net/api.ts";
 import { Session } from "../net/session.ts";
-import { LANGUAGES, loadLocale } from "../locale/index.ts";
+import { LANGUAGES, loadLocale, type Locale } from "../locale/index.ts";
 import type { PanelKit, PanelScript } from "../panel/kit.ts";
+import type { Before, StockScript } from "../stock/kit.ts";
 import { readConfig } from "./config.ts";
 import { awaitParent, type Parent } from "./parent.ts";
 import { runPreview } from "./preview.ts";
-import { safeStorage } from "./storage.ts";
+import { safeStorage, type Storage } from "./storage.ts";
 import css from "./styles/frame.css";
 import { applyTheme } from "./theme.ts";
 import { createApp } from "./view/app.ts";
@@ -38,24 +39,81 @@ const config = readConfig(document);
 const root = document.documentElement;
 if (!config.preview) applyTheme(root, config.theme, matchMedia("(prefers-color-scheme: dark)"));
 
-async function run(parent: Parent | null): Promise<void> {
+/** What both front ends stand on, ours and OpenAI's. */
+interface Ground {
+  readonly storage: Storage;
+  readonly locale: Locale;
+  readonly session: Session;
+}
+
+/** Greets the page, and draws the front end that was chosen; ours, wherever the other does not come. */
+async function enter(parent: Parent | null): Promise<void> {
   const hello = parent?.hello ?? null;
-  const isPanel = hello?.layout === "panel";
   const storage = safeStorage(`stonechat.${config.domainKey}.`, () => localStorage);
   const wishes = [storage.get("locale"), hello?.locale, ...navigator.languages, config.agent?.locale];
   const words = (name: string) => fetch(config.path(name), { signal: AbortSignal.timeout(WORDS_TIME) });
   const locale = await loadLocale(wishes, words);
-  const tab = safeStorage(`stonechat.${config.domainKey}.`, () => sessionStorage);
   const session = new Session(config.domainKey, config.ticket, hello?.userToken ?? null, storage);
+  root.lang = locale.tag;
+  root.dir = locale.direction;
+  root.dataset.layout = hello?.layout ?? "page";
+  document.title = config.agent?.name ?? "Chat";
+  if (parent) {
+    // The ticket lives a minute: the session is made now, when the visitor's pointer nears the launcher.
+    if (config.agent) session.user().catch(() => undefined);
+    parent.post({ type: "ready" }); // what the page says to it waits until somebody listens
+    if (config.agent) {
+      const { label, position } = config.agent.launcher;
+      parent.post({ type: "launcher", accent: config.theme.accent, position, label: label || locale.t("open_chat") });
+    }
+  }
+  const ours = (before: Before | null) => run(parent, { storage, locale, session }, before);
+  if (!config.stock) return ours(null);
+  const script = (await import(config.path("stock.js")).catch(() => null)) as StockScript | null;
+  if (!script) return ours(null);
+  script.runStock({
+    h, svg, setText, sheetOf, locale, wishes, parent, session, storage, panel: loadPanel,
+    languages: LANGUAGES,
+    api: httpApi(session),
+    sentence: (error) => sentence(failureOf(error), locale),
+    lapsed: newDocument,
+    instead: ours,
+  });
+}
+
+let panel: Promise<PanelScript> | null = null;
+
+/** The third script, and its style in place. A failure is forgotten, so that the next need tries again. */
+function loadPanel(): Promise<PanelScript> {
+  panel ??= (import(config.path("panel.js")) as Promise<PanelScript>).then((script) => {
+    document.adoptedStyleSheets.push(sheetOf(script.css));
+    return script;
+  });
+  panel.catch(() => {
+    panel = null;
+  });
+  return panel;
+}
+
+/** For a session that lapsed: only a new document carries a ticket. Once; then the failure stays on the screen. */
+function newDocument(): void {
+  if (location.hash === RELOADED) return;
+  history.replaceState(null, "", RELOADED); // not an entry for the host page's Back button
+  location.reload();
+}
+
+function run(parent: Parent | null, { storage, locale, session }: Ground, before: Before | null): void {
+  const isPanel = parent?.hello.layout === "panel";
+  const tab = safeStorage(`stonechat.${config.domainKey}.`, () => sessionStorage);
   let visible = !isPanel;
-  let panel: Promise<PanelScript> | null = null;
   let unread = 0;
 
   const others = tabs(config.domainKey);
   let limited: ReturnType<typeof setTimeout> | undefined;
   const api = httpApi(session, undefined, ({ remaining, reset }) => {
     clearTimeout(limited);
-    app.hint(remaining <= FEW ? locale.t("messages_left", { number: remaining, time: locale.duration(reset) }) : "");
+    const key = remaining > 0 ? "messages_left" : "messages_none";
+    app.hint(remaining <= FEW ? locale.t(key, { number: remaining, time: locale.duration(reset) }) : "");
     if (remaining <= FEW) limited = setTimeout(() => app.hint(""), reset * 1_000);
   });
   const chat = new Chat(session, api, storage, {
@@ -76,8 +134,7 @@ async function run(parent: Parent | null): Promise<void> {
         tab.set("draft", unsent);
         tab.set("resend", String(Date.now()));
       }
-      history.replaceState(null, "", RELOADED); // not an entry for the host page's Back button
-      location.reload();
+      newDocument();
     },
   });
   const deeds: Deeds = {
@@ -131,24 +188,15 @@ async function run(parent: Parent | null): Promise<void> {
       },
     };
     try {
-      panel ??= (import(config.path("panel.js")) as Promise<PanelScript>).then((script) => {
-        document.adoptedStyleSheets.push(sheetOf(script.css));
-        return script;
-      });
-      const { openPanel } = await panel;
+      const { openPanel } = await loadPanel();
       if (rest.some(({ inert }) => inert)) return; // pressed twice
       for (const element of rest) element.inert = true;
       openPanel(kit, app.element);
     } catch {
-      panel = null;
       app.hint(locale.error("history") ?? "");
     }
   };
 
-  root.lang = locale.tag;
-  root.dir = locale.direction;
-  root.dataset.layout = hello?.layout ?? "page";
-  document.title = config.agent?.name ?? "Chat";
   document.body.append(app.element);
 
   const begin = async () => {
@@ -211,16 +259,8 @@ async function run(parent: Parent | null): Promise<void> {
   });
   addEventListener("offline", network);
 
-  if (!parent) void begin();
-  else {
-    // The ticket lives a minute: the session is made now, when the visitor's pointer nears the launcher.
-    if (config.agent) session.user().catch(() => undefined);
-    parent.post({ type: "ready" });
-    if (config.agent) {
-      const { label, position } = config.agent.launcher;
-      parent.post({ type: "launcher", accent: config.theme.accent, position, label: label || locale.t("open_chat") });
-    }
-  }
+  if (before?.opened) show(before.focus);
+  else if (!parent) void begin();
 }
 
 /** The same chat in other tabs, where the browser lets them meet. */
@@ -233,5 +273,5 @@ function tabs(key: string): BroadcastChannel | null {
 }
 
 if (config.preview) runPreview(window, config, config.preview);
-else if (window.parent === window) void run(null);
-else void awaitParent(window, config.parents).then(run);
+else if (window.parent === window) void enter(null);
+else void awaitParent(window, config.parents).then(enter);
