@@ -11,7 +11,7 @@ from math import ceil
 from stonechat.plans.entitlements import Entitlements
 from stonechat.plans.subscription import Subscription
 from stonechat.plans.terms import NUMBER_FIELDS, Feature, PlanTerms
-from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES, money, value_in_words
+from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES, amount, money, value_in_words
 from stonechat.usage.allowance import AllowanceState
 from stonechat.usage.report import Days, UsageRow
 
@@ -147,11 +147,11 @@ def chart_of(rows: Sequence[UsageRow], period: Days, *, today: date, names: dict
     segments, ahead = [], []
     for number, day in enumerate(days):
         x, width, top = round(number * step + step * 0.12, 1), round(step * 0.76, 1), float(TALL)
-        for shade, ((name, _), amount) in enumerate(zip(groups, amounts[day], strict=True)):
-            if amount:
-                height = max(2.0, round(TALL * amount / most, 1))
+        for shade, ((name, _), answers) in enumerate(zip(groups, amounts[day], strict=True)):
+            if answers:
+                height = max(2.0, round(TALL * answers / most, 1))
                 top -= height
-                segments.append(Segment(day, name, amount, x, round(top, 1), width, height, shade))
+                segments.append(Segment(day, name, answers, x, round(top, 1), width, height, shade))
         if day > today and pace:
             height = max(2.0, round(TALL * pace / most, 1))
             ahead.append(Segment(day, "", round(pace), x, round(TALL - height, 1), width, height, 0))
@@ -163,7 +163,7 @@ def numbers_of(terms: PlanTerms) -> list[str]:
     """What a plan's numbers are, a line each: `3 agents`, `Conversations kept for 180 days`."""
 
     def many(number: int | None, one: str, more: str) -> str:
-        return f"Any number of {more}" if number is None else f"{number:,} {one if number == 1 else more}"
+        return f"Any number of {more}" if number is None else f"{amount(number)} {one if number == 1 else more}"
 
     lines = [
         many(terms.included_messages, "answer a month", "answers a month"),
@@ -171,7 +171,7 @@ def numbers_of(terms: PlanTerms) -> list[str]:
         many(terms.agents, "agent", "agents"),
         many(terms.seats, "seat", "seats"),
         many(terms.sources, "source", "sources"),
-        f"Conversations kept {value_in_words('retention_days', terms.retention_days, terms.currency).removeprefix('for ')}"
+        "Conversations kept for ever"
         if terms.retention_days is None
         else f"Conversations kept for {terms.retention_days:,} days",
     ]
@@ -189,6 +189,14 @@ class Difference:
     before: str
     after: str
     better: bool
+
+
+def with_exceptions(held: Entitlements, wanted: PlanTerms) -> PlanTerms:
+    """The plan as it would hold for this tenant: the exceptions that were made for it stay."""
+    made = {line.field: line.override_value for line in held.explain if line.override_id is not None}
+    features = (wanted.features | {f for f in Feature if made.get(f)}) - {f for f in Feature if made.get(f) is False}
+    numbers = {field: made[field] for field in NUMBER_FIELDS if field in made}
+    return wanted.model_copy(update={**numbers, "features": features})
 
 
 def differences(now: PlanTerms, then: PlanTerms) -> list[Difference]:

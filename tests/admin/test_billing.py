@@ -140,7 +140,7 @@ async def test_plans_are_compared_and_a_change_says_first_what_it_changes(
     paid.preview = ChangePreview("downgrade", "pro", "starter", "usd", 0, 0, 2900, clock.now() + timedelta(days=20))
     cost = await admin.htmx("GET", f"{PATH}/change/cost?plan=starter")
     assert "Nothing now" in cost.text
-    assert cost.one("button[type=submit]").text() == "Change then"
+    assert cost.one("button[type=submit]").text() == "Change at the period’s end"
     await admin.page(f"{PATH}/change?plan=self_hosted", status=404)
 
 

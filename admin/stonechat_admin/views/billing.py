@@ -7,18 +7,18 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from stonechat import clock
-from stonechat.accounts.models import Invitation, Membership
-from stonechat.assistant.agents import list_agents
-from stonechat.assistant.models import Agent
+from stonechat.accounts.memberships import seats_taken
+from stonechat.assistant.agents import agents_at_work, list_agents
 from stonechat.billing.invoices import get_invoice, list_invoices
 from stonechat.errors import NotFound
+from stonechat.knowledge.quota import sources_held
 from stonechat.plans.catalog import list_plans
 from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.subscription import usage_period
-from stonechat.plans.terms import Bound, Feature, PlanTerms
+from stonechat.plans.terms import Feature, PlanTerms
 from stonechat.plans.words import FEATURE_NAMES, money, value_in_words
 from stonechat.privacy.retention import get_retention
 from stonechat.usage.allowance import AllowanceState, allowance_state
@@ -36,6 +36,7 @@ from stonechat_admin.plan_words import (
     numbers_of,
     price_of,
     standing_words,
+    with_exceptions,
 )
 
 router = APIRouter()
@@ -151,8 +152,8 @@ async def show_change(console: Admin, plan: PlanKey = "") -> Response:
         held=held,
         wanted=wanted,
         price=price_of(wanted),
-        changes=differences(held.terms, wanted),
-        crowded=await _beyond(console, wanted),
+        changes=differences(held.terms, then := with_exceptions(held, wanted)),
+        crowded=await _beyond(console, then),
         live=has_live_subscription(held),
         here=changes_here(console, held),
     )
@@ -160,19 +161,14 @@ async def show_change(console: Admin, plan: PlanKey = "") -> Response:
 
 async def _beyond(console: Console, wanted: PlanTerms) -> list[tuple[str, int, int]]:
     """Of what is bounded, that of which the tenant has more than the plan includes: noun, has, includes."""
-    tenant_id = console.tenant_id
-    agents = select(func.count()).select_from(Agent).where(Agent.tenant_id == tenant_id, Agent.archived_at.is_(None))
-    members = select(func.count()).select_from(Membership).where(Membership.tenant_id == tenant_id)
-    invited = select(func.count()).where(
-        Invitation.tenant_id == tenant_id,
-        Invitation.accepted_at.is_(None),
-        Invitation.revoked_at.is_(None),
-        Invitation.expires_at > clock.now(),
-    )
-    counted = select(agents.scalar_subquery(), members.scalar_subquery() + invited.scalar_subquery())
-    have = (await console.session.execute(counted)).one()
-    bounds: tuple[tuple[Bound, int], ...] = (("agents", have[0]), ("seats", have[1]))
-    found = [(bound, number, getattr(wanted, bound)) for bound, number in bounds]
+    counting = {
+        "agents": agents_at_work(console.tenant_id),
+        "seats": seats_taken(console.tenant_id),
+        "sources": sources_held(console.tenant_id),
+    }
+    counted = select(*(query.scalar_subquery() for query in counting.values()))
+    have = dict(zip(counting, (await console.session.execute(counted)).one(), strict=True))
+    found = [(bound, int(number), getattr(wanted, bound)) for bound, number in have.items()]
     return [(bound, number, most) for bound, number, most in found if most is not None and number > most]
 
 

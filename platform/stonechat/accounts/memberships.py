@@ -6,7 +6,7 @@ from typing import get_args
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
@@ -77,6 +77,11 @@ async def add_member(session: AsyncSession, actor: Actor, *, email: str, role: R
 
 async def require_seat(session: AsyncSession, tenant_id: UUID, *, invited: str | None = None) -> None:
     """Raise `PlanLimitReached` unless the plan has a seat left. An open invitation holds one, but not against who it is for."""
+    await require_room(session, tenant_id, "seats", used=seats_taken(tenant_id, besides=invited or ""))
+
+
+def seats_taken(tenant_id: UUID, *, besides: str = "") -> Select[int]:
+    """The query that counts members and open invitations to others, but not to `besides`."""
     members = select(func.count()).select_from(Membership).where(Membership.tenant_id == tenant_id).scalar_subquery()
     joined = select(Person.email).join(Membership, Membership.person_id == Person.person_id)
     waiting = select(func.count()).where(
@@ -84,10 +89,10 @@ async def require_seat(session: AsyncSession, tenant_id: UUID, *, invited: str |
         Invitation.accepted_at.is_(None),
         Invitation.revoked_at.is_(None),
         Invitation.expires_at > clock.now(),
-        Invitation.email != (invited or ""),
+        Invitation.email != besides,
         Invitation.email.not_in(joined.where(Membership.tenant_id == tenant_id)),
     )
-    await require_room(session, tenant_id, "seats", used=select(members + waiting.scalar_subquery()))
+    return select(members + waiting.scalar_subquery())
 
 
 async def change_role(session: AsyncSession, actor: Actor, *, person_id: str, role: Role) -> MemberView:

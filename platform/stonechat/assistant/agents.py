@@ -7,7 +7,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import and_, delete, func, select
+from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -234,8 +234,12 @@ async def load_config(
 
 async def require_agent(session: AsyncSession, tenant_id: UUID) -> None:
     """Raise `PlanLimitReached` unless the plan has room for another agent; retired ones take none."""
-    active = (Agent.tenant_id == tenant_id, Agent.archived_at.is_(None))
-    await require_room(session, tenant_id, "agents", used=select(func.count()).select_from(Agent).where(*active))
+    await require_room(session, tenant_id, "agents", used=agents_at_work(tenant_id))
+
+
+def agents_at_work(tenant_id: UUID) -> Select[int]:
+    """The query that counts agents that are not retired."""
+    return select(func.count()).select_from(Agent).where(Agent.tenant_id == tenant_id, Agent.archived_at.is_(None))
 
 
 async def _publish(

@@ -30,14 +30,15 @@ class PublishedConfigs:
             return await published_version(session, caller.tenant_id, agent_id=caller.agent_id)
 
     async def at(self, caller: Caller, version: int) -> AgentConfig:
-        """As it was published at that version."""
-        if not caller.preview:
-            config = self._cache.get(caller.tenant_id, caller.agent_id, version)
-            if config is not None:
-                return config
-        which: int | Literal["draft"] = "draft" if caller.preview else version
-        async with self._database.tenant(caller.tenant_id) as session:
-            config = await load_config(session, caller.tenant_id, agent_id=caller.agent_id, version=which)
-        if not caller.preview:
-            self._cache.put(caller.tenant_id, caller.agent_id, version, config)
-        return config
+        """As it was published at that version, as far as the tenant's plan includes what it uses."""
+        features = self._cache.features.get(caller.tenant_id)
+        config = None if caller.preview else self._cache.get(caller.tenant_id, caller.agent_id, version)
+        if config is None or features is None:
+            which: int | Literal["draft"] = "draft" if caller.preview else version
+            async with self._database.tenant(caller.tenant_id) as session:
+                features = await self._cache.features.load(session, caller.tenant_id)
+                if config is None:
+                    config = await load_config(session, caller.tenant_id, agent_id=caller.agent_id, version=which)
+            if not caller.preview:
+                self._cache.put(caller.tenant_id, caller.agent_id, version, config)
+        return self._cache.within(config, features)

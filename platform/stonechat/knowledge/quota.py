@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.errors import StorageFull
@@ -18,10 +18,15 @@ MAX_CHUNKS = 500_000
 
 async def require_source(session: AsyncSession, tenant_id: UUID) -> None:
     """Raise `PlanLimitReached` unless the plan has room for another source, or for another file uploaded by itself."""
+    await plans.require_room(session, tenant_id, "sources", used=sources_held(tenant_id))
+
+
+def sources_held(tenant_id: UUID) -> Select[int]:
+    """The query that counts sources, and files that were uploaded by themselves."""
     alone = (Document.source_id.is_(None), Document.parent_id.is_(None), Document.deleted_at.is_(None))
     files = select(func.count()).select_from(Document).where(Document.tenant_id == tenant_id, *alone).scalar_subquery()
     sources = select(func.count()).select_from(Source).where(Source.tenant_id == tenant_id).scalar_subquery()
-    await plans.require_room(session, tenant_id, "sources", used=select(files + sources))
+    return select(files + sources)
 
 
 async def require_room(

@@ -38,6 +38,11 @@ def money(cents: int, currency: str) -> str:
     return f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
 
 
+def amount(number: int) -> str:
+    """`3`, `10,000`, `60 million`: round millions are read more easily in words."""
+    return f"{number / 10**6:,g} million" if number >= 10**6 and number % 10**5 == 0 else f"{number:,}"
+
+
 def value_in_words(field: str, value: int | bool | None, currency: str) -> str:
     """A value of a field of a plan: `3`, `no bound`, `30 days`, `$0.002 for 1,000 tokens`, `included`."""
     if field in set(Feature):
@@ -49,7 +54,7 @@ def value_in_words(field: str, value: int | bool | None, currency: str) -> str:
         case "retention_days":
             return "for ever" if value is None else f"{value:,} day{'' if value == 1 else 's'}"
         case "included_messages" | "included_tokens" | "agents" | "seats" | "sources":
-            return "no bound" if value is None else f"{value:,}"
+            return "no bound" if value is None else amount(value)
         case _:
             assert_never(name)
 
