@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from stonechat.accounts.actor import Actor
@@ -15,17 +18,22 @@ from stonechat.billing.sending import send_waiting
 from stonechat.billing.stripe_provider import StripeBilling
 from stonechat.billing.webhooks import request_sync
 from stonechat.db.session import Database
-from stonechat.errors import InvalidInput
+from stonechat.errors import InvalidInput, Unavailable, UpstreamTimedOut
 from stonechat.plans.platform_settings import BILLING, get_setting
 from stonechat.plans.subscription import Provider, get_subscription
 from stonechat.settings import Settings
+
+MAX_ASKING = 4
+"""People who may wait for Stripe at once in one process: their requests hold connections that chats need, too."""
+DEADLINE_SECONDS = 25.0
+"""Of one verb, however many requests it makes."""
 
 
 class BillingService:
     """A process's way to billing; opens nothing until it is used. Close it with `aclose`.
 
     Every verb takes an `Actor` with the scope `admin`. What asks Stripe raises `UpstreamFailed` or `UpstreamTimedOut` while
-    it cannot be reached; nothing has changed then.
+    it cannot be reached, and `Unavailable` while too many others wait for it.
     """
 
     def __init__(self, settings: Settings, database: Database, *, gateway: StripeGateway | None = None) -> None:
@@ -39,6 +47,7 @@ class BillingService:
         self._stripe = StripeBilling(database, gateway, public_url=self._public_url) if gateway else None
         self._manual = ManualBilling(database, public_url=self._public_url)
         self._none = NoBilling()
+        self._asking = 0
 
     async def aclose(self) -> None:
         """Close the connections to Stripe."""
@@ -66,7 +75,9 @@ class BillingService:
         """The URL where a first subscription to the plan is confirmed. `return_url` is on this platform."""
         actor.require("admin")
         provider = await self.provider(actor.tenant_id)
-        url = await provider.checkout(actor.tenant_id, plan_key, return_url=self._ours(return_url))
+        back = self._ours(return_url)
+        async with self._in_turn():
+            url = await provider.checkout(actor.tenant_id, plan_key, return_url=back)
         await self._note(actor, "billing.checkout", plan=plan_key)
         return url
 
@@ -74,29 +85,35 @@ class BillingService:
         """The URL where cards, addresses and tax ids are changed. `return_url` is on this platform."""
         actor.require("admin")
         provider = await self.provider(actor.tenant_id)
-        return await provider.portal(actor.tenant_id, return_url=self._ours(return_url))
+        back = self._ours(return_url)
+        async with self._in_turn():
+            return await provider.portal(actor.tenant_id, return_url=back)
 
     async def preview_change(self, actor: Actor, plan_key: str) -> ChangePreview:
         """What changing to the plan would do and cost; changes nothing."""
         actor.require("admin")
-        return await (await self.provider(actor.tenant_id)).preview_change(actor.tenant_id, plan_key)
+        async with self._in_turn():
+            return await (await self.provider(actor.tenant_id)).preview_change(actor.tenant_id, plan_key)
 
     async def change_plan(self, actor: Actor, plan_key: str) -> None:
         """Up at once, down at the period's end. Raises `PaymentDeclined`; nothing has changed then."""
         actor.require("admin")
-        await (await self.provider(actor.tenant_id)).change_plan(actor.tenant_id, plan_key)
+        async with self._in_turn():
+            await (await self.provider(actor.tenant_id)).change_plan(actor.tenant_id, plan_key)
         await self._note(actor, "billing.change_plan", plan=plan_key)
 
     async def cancel(self, actor: Actor, *, at_period_end: bool = True) -> None:
         """End the plan. All data stays, and can be read, exported and deleted."""
         actor.require("admin")
-        await (await self.provider(actor.tenant_id)).cancel(actor.tenant_id, at_period_end=at_period_end)
+        async with self._in_turn():
+            await (await self.provider(actor.tenant_id)).cancel(actor.tenant_id, at_period_end=at_period_end)
         await self._note(actor, "billing.cancel", at_period_end=at_period_end)
 
     async def resume(self, actor: Actor) -> None:
         """Take back a cancellation or a downgrade that has not happened yet."""
         actor.require("admin")
-        await (await self.provider(actor.tenant_id)).resume(actor.tenant_id)
+        async with self._in_turn():
+            await (await self.provider(actor.tenant_id)).resume(actor.tenant_id)
         await self._note(actor, "billing.resume")
 
     async def sync(self, tenant_id: UUID) -> None:
@@ -135,6 +152,20 @@ class BillingService:
                 await meter_tenant(session, tenant_id, everything=True)
             await send_waiting(self._database, self.gateway, tenant_id)
             await self._stripe.cancel(tenant_id, at_period_end=False)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Bounds how many wait, and how long."""
+        if self._asking >= MAX_ASKING:
+            raise Unavailable("Many people change their plans right now. Try again in a minute.")
+        self._asking += 1
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                yield
+        except TimeoutError:
+            raise UpstreamTimedOut("Stripe did not answer in time. Look again in a minute.") from None
+        finally:
+            self._asking -= 1
 
     def _ours(self, return_url: str) -> str:
         if return_url != self._public_url and not return_url.startswith(f"{self._public_url}/"):
