@@ -195,7 +195,7 @@ def with_exceptions(held: Entitlements, wanted: PlanTerms) -> PlanTerms:
     """The plan as it would hold for this tenant: the exceptions that were made for it stay."""
     made = {line.field: line.override_value for line in held.explain if line.override_id is not None}
     features = (wanted.features | {f for f in Feature if made.get(f)}) - {f for f in Feature if made.get(f) is False}
-    numbers = {field: made[field] for field in NUMBER_FIELDS if field in made}
+    numbers: dict[str, object] = {field: made[field] for field in NUMBER_FIELDS if field in made}
     return wanted.model_copy(update={**numbers, "features": features})
 
 

@@ -11,6 +11,7 @@ from stonechat.billing.models import BillingEventRow, MeterRow
 from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
 from stonechat.errors import UpstreamFailed, UpstreamTimedOut
+from stonechat.plans.platform_settings import DEFAULT_PLAN, get_setting
 from stonechat.settings import Settings
 
 LATE = timedelta(hours=6)
@@ -54,6 +55,12 @@ async def _ask(settings: Settings, database: Database) -> tuple[bool, str, str]:
     told = f"Stripe, as “{account}”; {waiting:,} amounts of use wait to be told, {failed:,} events failed"
     if oldest is not None and clock.now() - oldest > LATE:
         return False, told, f"The oldest use is of {oldest:%Y-%m-%d %H:%M} UTC: is a worker at work?"
+    async with database.directory() as session:
+        if await get_setting(session, DEFAULT_PLAN) is None:
+            remedy = (
+                "Choose the default plan in the operators' settings: without one, who pays nothing may do everything."
+            )
+            return False, f"{told}; there is no default plan", remedy
     return failed == 0, told, "Replay them on the operator's page of events." if failed else ""
 
 
