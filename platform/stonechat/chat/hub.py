@@ -28,8 +28,8 @@ from stonechat.chat.settlement import entries_of, uses_to_note
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError, TooManyConcurrent
 
-TICK_SECONDS = 0.1
-STORE_AFTER_SECONDS = 0.08
+TICK_SECONDS = 0.08
+STORE_AFTER_SECONDS = 0.06
 """A frame is written at the first tick after it is this old: 0.18 s at most, and the write itself."""
 RENEW_AFTER_SECONDS = 1.0
 RUN_SECONDS = 600.0
