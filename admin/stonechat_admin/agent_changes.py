@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from stonechat.assistant.config import AgentConfig
-from stonechat_admin.agent_form import DENSITIES, ICONS, LANGUAGES, RADII, SCHEMES, SIDES
+from stonechat_admin.agent_form import DENSITIES, ICONS, LANGUAGES, RADII, RENDERERS, SCHEMES, SIDES
 from stonechat_admin.agent_rules import RULE_LABELS, RULE_WORDS
 from stonechat_admin.agent_rules import values_of as rule_values
 from stonechat_admin.agent_settings import EFFORTS, TITLES
@@ -145,6 +145,7 @@ _FIELDS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("Light or dark", lambda config: dict(SCHEMES)[config.theme.scheme]),
     ("Corners", lambda config: dict(RADII)[config.theme.radius]),
     ("Spacing", lambda config: dict(DENSITIES)[config.theme.density]),
+    ("Drawn by", lambda config: dict(RENDERERS)[config.renderer]),
     ("Button’s label", lambda config: config.launcher.label),
     ("Language of the widget", lambda config: dict(LANGUAGES).get(config.locale, config.locale)),
     ("Button’s icon", lambda config: dict(ICONS)[config.launcher.icon]),

@@ -20,6 +20,7 @@ RADII = [("none", "Square"), ("small", "Slightly round"), ("medium", "Round"), (
 DENSITIES = [("compact", "Compact"), ("normal", "Normal"), ("spacious", "Airy")]
 SIDES = [("right", "Bottom right"), ("left", "Bottom left")]
 ICONS = [("chat", "Speech bubble"), ("question", "Question mark"), ("spark", "Spark"), ("heart", "Heart")]
+RENDERERS = [("stonechat", "Our own"), ("chatkit", "OpenAI’s ChatKit")]
 LANGUAGES = [
     ("", "English"),
     ("ar", "العربية"),
@@ -115,6 +116,7 @@ def values_of(config: AgentConfig) -> dict[str, Any]:
         "teaser_delay": config.launcher.teaser.delay_seconds,
         "hidden_paths": "\n".join(config.launcher.hidden_paths),
         "locale": config.locale,
+        "renderer": config.renderer,
     }
     rows = [(prompt.prompt, "" if prompt.label == prompt.prompt else prompt.label) for prompt in config.prompts]
     return values | _prompt_fields(rows)
@@ -158,6 +160,7 @@ def patch_of(values: Mapping[str, Any]) -> dict[str, Any]:
             "hidden_paths": [line.strip() for line in values["hidden_paths"].splitlines() if line.strip()],
         },
         "locale": values["locale"],
+        "renderer": values["renderer"],
     }
 
 

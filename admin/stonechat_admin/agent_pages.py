@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi import Response
 from starlette.datastructures import FormData
@@ -22,6 +23,7 @@ from stonechat_admin.agent_form import (
     ICONS,
     MAX_PROMPTS,
     RADII,
+    RENDERERS,
     SCHEMES,
     SIDES,
     complaints,
@@ -34,6 +36,7 @@ from stonechat_admin.agent_form import (
 from stonechat_admin.agent_settings import EFFORTS, SETTINGS, TITLES, row_sources
 from stonechat_admin.auth import Console
 from stonechat_admin.forms import Filled
+from stonechat_admin.stock import stock_state
 
 Tab = Literal["build", "abilities", "model", "files", "look", "rules", "publish"]
 OF_BUILD = (
@@ -50,7 +53,7 @@ OF_BUILD = (
     "feedback",
 )
 SAVED = "Saved. Visitors see it once you publish."
-OF_LOOK = ("theme", "launcher", "greeting", "prompts", "locale")
+OF_LOOK = ("theme", "launcher", "greeting", "prompts", "locale", "renderer")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ async def values(console: Console, shown: Shown, tab: Tab, form: Filled | None =
         drawn |= {"images": agent_rules.IMAGES, "redact": agent_rules.REDACT}
     if tab == "look":
         drawn |= {"accents": ACCENTS, "schemes": SCHEMES, "radii": RADII, "densities": DENSITIES, "sides": SIDES}
+        drawn |= {"renderers": RENDERERS, "script": console.services.settings.chatkit_script}
+        drawn |= {"public_host": urlsplit(console.services.settings.public_url).hostname}
+        drawn["stock"] = await stock_state(console, shown.agent)
         drawn |= {"icons": ICONS, "drawings": DRAWINGS, "languages": languages(str(drawn["form"].value("locale")))}
     return drawn | more
 

@@ -41,6 +41,7 @@ _FIELDS = {
     "placeholder": "the composer’s hint",
     "theme": "the look",
     "launcher": "the button",
+    "renderer": "which chat is drawn",
     "knowledge": "the use of knowledge",
     "feedback": "the thumbs",
     "tools": "the abilities",

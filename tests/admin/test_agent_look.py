@@ -25,6 +25,7 @@ LOOK = {
     "teaser_delay": "0",
     "hidden_paths": "/checkout\r\n\r\n /account/* \r\n",
     "locale": "de",
+    "renderer": "chatkit",
     "greeting": "Good evening",
     "prompts_sent": "1",
     "prompt_text_0": "Opening hours?",
@@ -66,6 +67,7 @@ async def test_the_look_is_saved_and_the_rest_of_the_draft_stays(world: ConsoleW
             "hidden_paths": ["/checkout", "/account/*"],
         },
         "locale": "de",
+        "renderer": "chatkit",
         "greeting": "Good evening",
         "prompts": [{"label": "Opening hours?", "prompt": "Opening hours?"}],
     }
@@ -77,6 +79,7 @@ async def test_the_look_is_saved_and_the_rest_of_the_draft_stays(world: ConsoleW
         "spacious",
         "left",
         "heart",
+        "chatkit",
     ]
     shown = [node.attributes["data-drawing"] for node in page.all("[data-drawing]") if "class" not in node.attributes]
     assert shown == ["heart", "heart"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Query, Response
 from pydantic import ValidationError
@@ -17,6 +18,7 @@ from stonechat.identity.domain_keys import DomainKeyPatch, DomainKeyView, NewDom
 from stonechat.identity.origins import MAX_ORIGIN_CHARACTERS, Environment, normalise_origin
 from stonechat_admin.auth import Console, Editor, Viewer
 from stonechat_admin.forms import Filled
+from stonechat_admin.stock import stock_state
 
 router = APIRouter()
 
@@ -43,7 +45,8 @@ async def show_install(console: Viewer, agent: Annotated[str, Query(max_length=1
     keys = []
     if chosen is not None:
         keys = (await domain_keys.list_domain_keys(console.session, console.actor, agent_id=chosen.id, limit=ROWS)).data
-    return console.page("install/page.html", agents=agents, **_values(console, chosen, keys))
+    stock = await stock_state(console, chosen, keys) if chosen is not None else None
+    return console.page("install/page.html", agents=agents, stock=stock, **_values(console, chosen, keys))
 
 
 @router.post("/console/install/{agent_id}/keys")
@@ -228,6 +231,7 @@ def _values(console: Console, agent: AgentView | None, keys: list[DomainKeyView]
         "agent": agent,
         "keys": keys,
         "watched": [key.id for key in keys if key.last_seen_at is None][:WATCHED],
+        "public_host": urlsplit(console.services.settings.public_url).hostname,
         "public_url": console.services.settings.public_url,
         "loader": console.services.assets.loader,
         "environments": ENVIRONMENTS,
