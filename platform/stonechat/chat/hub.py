@@ -30,7 +30,7 @@ from stonechat.errors import StonechatError, TooManyConcurrent
 
 TICK_SECONDS = 0.08
 STORE_AFTER_SECONDS = 0.06
-"""A frame is written at the first tick after it is this old: 0.18 s at most, and the write itself."""
+"""A frame is written at the first tick after it is this old: 0.14 s at most, and the write itself."""
 RENEW_AFTER_SECONDS = 1.0
 RUN_SECONDS = 600.0
 MAX_RUNS = 5000
