@@ -12,11 +12,12 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from stonechat import clock
+from stonechat import clock, ids
 from stonechat.accounts.actor import system
 from stonechat.accounts.api_keys import create_api_key
 from stonechat.accounts.invitations import invite, list_invitations
 from stonechat.billing.models import InvoiceRow
+from stonechat.operator.support import SupportGrantRow
 from support.api import message
 from support.console import ConsoleWorld
 from support.identity import PLATFORM
@@ -159,6 +160,24 @@ class Furniture:
                 )
             )
         return invoice_id
+
+    async def _grant_id(self, _made: dict[str, str]) -> str:
+        """A look that an operator asked for, and that waits for the tenant to agree."""
+        grant_id = ids.new_id("sup")
+        async with self.world.services.database.tenant(self.tenant_id) as session:
+            session.add(
+                SupportGrantRow(
+                    tenant_id=self.tenant_id,
+                    grant_id=grant_id,
+                    operator_id="op_1",
+                    operator_name="Olga",
+                    reason="Asked for help",
+                    access="read",
+                    minutes=60,
+                    asked_at=clock.now(),
+                )
+            )
+        return grant_id
 
     async def _person_id(self, _made: dict[str, str]) -> str:
         return (await self.world.signed_in("viewer", tenant_id=self.tenant_id)).person_id

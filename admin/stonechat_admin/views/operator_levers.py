@@ -85,7 +85,7 @@ async def add_override(
         )
     except InvalidInput as error:
         return _again(desk, "override", tenant_id, error, typed)
-    return desk.go(f"{_back(tenant_id)}#rights", toast="The exception holds from the next question on.")
+    return desk.go(_back(tenant_id), toast="The exception holds from the next question on.")
 
 
 @router.post(f"{PATH}/overrides/{{override_id}}/revoke")
@@ -97,7 +97,7 @@ async def revoke_override(tenant_id: str, override_id: str, desk: AtDesk) -> Res
         database=desk.services.database,
         override_id=override_id,
     )
-    return desk.go(f"{_back(tenant_id)}#rights", toast="The exception has ended.")
+    return desk.go(_back(tenant_id), toast="The exception has ended.")
 
 
 @router.post(f"{PATH}/plan")
@@ -121,7 +121,7 @@ async def put_on_plan(
         values: dict[str, Any] = {"tenant_id": tenant_id, "plans": await list_plans(desk.session)}
         form = refused(error, typed, about="reason")
         return desk.fragment("operator/tenants/_plan_form.html", status=422, form=form, **values)
-    return desk.go(f"{_back(tenant_id)}#rights", toast="The plan holds from now on.")
+    return desk.go(_back(tenant_id), toast="The plan holds from now on.")
 
 
 @router.post(f"{PATH}/invoices/{{invoice_id}}/paid")
@@ -134,7 +134,7 @@ async def pay_invoice(tenant_id: str, invoice_id: str, desk: AtDesk) -> Response
         invoice_id=invoice_id.replace("\x00", ""),
         public_url=desk.services.settings.public_url,
     )
-    return desk.go(f"{_back(tenant_id)}#billing", toast="Marked as paid.")
+    return desk.go(_back(tenant_id), toast="Marked as paid.")
 
 
 @router.post(f"{PATH}/deletion")

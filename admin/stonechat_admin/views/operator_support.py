@@ -44,7 +44,7 @@ async def ask(tenant_id: str, desk: AtDesk, reason: Text = "", minutes: Word = "
         values: dict[str, Any] = {"tenant_id": str(tenant.tenant_id), "minutes": support.MINUTES}
         return desk.fragment("operator/tenants/_grant_form.html", status=422, form=form, **values)
     toast = "The look is open." if grant.state == "open" else "Asked. It opens when the tenant agrees."
-    return desk.go(f"/operator/tenants/{tenant.tenant_id}#grants", toast=toast)
+    return desk.go(f"/operator/tenants/{tenant.tenant_id}", toast=toast)
 
 
 @router.post(f"{PATH}/{{grant_id}}/enter")
@@ -65,12 +65,12 @@ async def enter(tenant_id: str, grant_id: str, request: Request, services: AppSe
 async def end(tenant_id: str, grant_id: str, desk: AtDesk) -> Response:
     tenant = tenant_of(tenant_id)
     await support.end_grant(desk.session, desk.operator, tenant, database=desk.services.database, grant_id=grant_id)
-    return desk.go(f"/operator/tenants/{tenant}#grants", toast="The look is over.")
+    return desk.go(f"/operator/tenants/{tenant}", toast="The look is over.")
 
 
 @router.post("/operator/support/leave")
 async def leave(request: Request, services: AppServices, held: Proven) -> Response:
     """Back to the operators' room; the grant stays open until its end."""
     await look_through(services.database, held, grant_id=None, tenant_id=None)
-    where = f"/operator/tenants/{held.grant_tenant_id}#grants" if held.grant_tenant_id else "/operator/tenants"
+    where = f"/operator/tenants/{held.grant_tenant_id}" if held.grant_tenant_id else "/operator/tenants"
     return go(request, where, toast="You are back in the operators’ room.")
