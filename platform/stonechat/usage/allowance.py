@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy import case, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import case, delete, func, select, true
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
@@ -141,6 +141,8 @@ class AllowanceState(BaseModel):
     refused: int
     """Questions of this period that met the hard end."""
     refused_at: AwareDatetime | None
+    steps: Steps
+    """What is done with questions there."""
 
     @property
     def bounded(self) -> bool:
@@ -161,6 +163,7 @@ class Terms:
     opt_in: bool
     overage_active: bool
     spend_cap_micros: int | None
+    steps: Steps
 
 
 def grace_percent(held: Entitlements, *, since: datetime, at: datetime) -> int:
@@ -201,7 +204,7 @@ async def terms_of(
         hard = Amounts(messages=None, tokens=room)  # what is paid for is tokens
     else:
         hard = Amounts(messages=_with_grace(included.messages, grace), tokens=_with_grace(included.tokens, grace))
-    return Terms(Period(start=start, end=end), included, hard, grace, price, opt_in, active, cap)
+    return Terms(Period(start=start, end=end), included, hard, grace, price, opt_in, active, cap, _steps(choices))
 
 
 async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
@@ -258,18 +261,7 @@ async def allowance_state(
         used = Used(row.used_messages, row.used_tokens)
     else:
         used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)
-    held = UsageReservationRow
-    sums = select(func.count(), func.coalesce(func.sum(held.tokens), 0)).where(held.tenant_id == tenant_id)
-    runs, tokens = (await session.execute(sums)).one()
-    alerts = await session.scalars(
-        select(UsageAlertRow)
-        .where(
-            UsageAlertRow.tenant_id == tenant_id,
-            UsageAlertRow.bound == "plan",
-            UsageAlertRow.period_start == terms.period.start,
-        )
-        .order_by(UsageAlertRow.percent)
-    )
+    alerts, runs, tokens = await _around(session, tenant_id, since=terms.period.start)
     percent = percent_of(used, terms.included)
     projected = _projected(used, terms.period, now)
     beyond = max(0, used.tokens - terms.included.tokens) if terms.included.tokens is not None else 0
@@ -284,7 +276,7 @@ async def allowance_state(
         if projected is None
         else Amounts(messages=projected.messages, tokens=projected.tokens),
         projected_percent=None if projected is None else percent_of(projected, terms.included),
-        alerts=[Alert(percent=alert.percent, at=alert.alerted_at) for alert in alerts],
+        alerts=alerts,
         over=_over(used, terms),
         grace_percent=terms.grace_percent,
         overage=Overage(
@@ -297,7 +289,29 @@ async def allowance_state(
         ),
         refused=row.refused if row is not None and current else 0,
         refused_at=row.refused_at if row is not None and current else None,
+        steps=terms.steps,
     )
+
+
+async def _around(session: AsyncSession, tenant_id: UUID, *, since: datetime) -> tuple[list[Alert], int, int]:
+    """The alerts of the period, and how many runs and tokens are reserved. One statement."""
+    held, alert = UsageReservationRow, UsageAlertRow
+    told = (
+        select(
+            func.array_agg(aggregate_order_by(alert.percent, alert.percent)),
+            func.array_agg(aggregate_order_by(alert.alerted_at, alert.percent)),
+        )
+        .where(alert.tenant_id == tenant_id, alert.bound == "plan", alert.period_start == since)
+        .subquery("told")
+    )
+    sums = (
+        select(func.count(), func.coalesce(func.sum(held.tokens), 0))
+        .where(held.tenant_id == tenant_id)
+        .subquery("sums")
+    )
+    percents, times, runs, tokens = (await session.execute(select(told, sums).join_from(told, sums, true()))).one()
+    alerts = [Alert(percent=percent, at=at) for percent, at in zip(percents or (), times or (), strict=True)]
+    return alerts, runs, int(tokens)
 
 
 async def put_overage(
@@ -338,7 +352,10 @@ async def get_steps(session: AsyncSession, actor: Actor) -> Steps:
 
 async def steps_of(session: AsyncSession, tenant_id: UUID) -> Steps:
     """`get_steps` for the chat, which has no actor."""
-    row = await session.get(UsageChoicesRow, tenant_id, populate_existing=True)
+    return _steps(await session.get(UsageChoicesRow, tenant_id, populate_existing=True))
+
+
+def _steps(row: UsageChoicesRow | None) -> Steps:
     return Steps() if row is None else Steps.model_validate({name: getattr(row, name) for name in Steps.model_fields})
 
 
