@@ -88,7 +88,7 @@ class StripeDouble:
         self,
         mode: Mode | None,
         *,
-        seconds: float = 0.2,
+        seconds: float = 0.5,
         retry_after: int = 1,
         times: int | None = None,
         paths: str = "/",

@@ -37,7 +37,7 @@ class Outage:
 
     mode: str
     """`unreachable`, `slow`, `429`, `500`; or `lost`: the work is done, the answer never arrives."""
-    seconds: float = 0.2
+    seconds: float = 0.5
     retry_after: int = 1
     times: int | None = None
     paths: str = "/"

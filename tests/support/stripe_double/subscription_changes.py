@@ -240,8 +240,7 @@ def _put_items(account: Account, subscription: Json, after: list[Json]) -> None:
         kept = account.objects.get(item["id"])
         if kept is not None and kept is not item:
             kept.update(item)
-            item = kept
-        data.append(item)
+        data.append(kept or item)
     for gone in items_of(subscription):
         if all(item["id"] != gone["id"] for item in data):
             account.objects.pop(gone["id"], None)

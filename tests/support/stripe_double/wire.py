@@ -64,9 +64,8 @@ def rendered(account: Account, value: Any, expand: tuple[str, ...] = ()) -> Any:
     for key, inner in value.items():
         if key.startswith("_") or (key in on_demand and key not in heads):
             continue
-        if key in heads:
-            inner = _expanded(account, value, key, inner)
-        out[key] = rendered(account, inner, tuple(rest for rest in heads.get(key, []) if rest))
+        shown = _expanded(account, value, key, inner) if key in heads else inner
+        out[key] = rendered(account, shown, tuple(rest for rest in heads.get(key, []) if rest))
     return out
 
 
