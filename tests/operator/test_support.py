@@ -6,6 +6,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from stonechat import clock
 from stonechat.operator import support as grants
@@ -119,7 +121,7 @@ async def test_a_grant_to_change_makes_an_editor_and_no_more(world: ConsoleWorld
     operator = await make_operator(world)
     desk = await at_desk(world, operator)
     async with furniture(world, tenant_id) as things:
-        agent = await things._agent_id({})
+        await things._agent_id({})
         grant = await ask(desk, tenant_id, access="write")
         await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
         question = {"question": "When do you open?", "answer": "At nine."}
@@ -129,3 +131,27 @@ async def test_a_grant_to_change_makes_an_editor_and_no_more(world: ConsoleWorld
     await press(desk, "/operator/support/leave")
     gone = await desk.page("/console", status=303)
     assert gone.response.headers["location"].startswith("/console/login")
+
+
+@pytest.mark.parametrize("table", ["operators", "operator_sessions", "operator_audit", "operator_notes", "mail_log"])
+async def test_the_application_cannot_read_what_is_the_operators_own(world: ConsoleWorld, table: str) -> None:
+    for session_of in (world.services.database.directory, lambda: world.services.database.tenant(world.tenant_id)):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            async with session_of() as session:
+                await session.execute(text(f"select 1 from {table} limit 1"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update tenants set status = 'suspended'",
+        "delete from threads",
+        "insert into support_grants (tenant_id, grant_id) values (gen_random_uuid(), 'x')",
+        "update operator_audit set action = 'nothing'",
+        "delete from operator_audit",
+    ],
+)
+async def test_operators_write_nothing_of_tenants_and_change_no_log(world: ConsoleWorld, statement: str) -> None:
+    with pytest.raises(DBAPIError, match="permission denied"):
+        async with world.services.database.platform() as session:
+            await session.execute(text(statement))

@@ -15,6 +15,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
+from stonechat.accounts.models import Tenant
 from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
 from stonechat.knowledge.deps import Knowledge
@@ -62,8 +63,13 @@ async def _delete(database: Database, knowledge: Knowledge, billing: BillingServ
     mine = (row.tenant_id == tenant_id) & row.done_at.is_(None)
     async with database.platform() as session:
         began = await session.scalar(update(row).where(mine).values(begun_at=clock.now()).returning(row.asked_by))
+        if began is not None:
+            listed = "insert into suspended_tenants (tenant_id, reason, suspended_by) values (:tenant, 'It is deleted.', :by)"
+            await session.execute(text(f"{listed} on conflict do nothing"), {"tenant": tenant_id, "by": began})
     if began is None:
         return  # called off meanwhile
+    async with database.tenant(tenant_id) as session:  # nobody writes any more while it goes
+        await session.execute(update(Tenant).where(Tenant.tenant_id == tenant_id).values(status="suspended"))
     await billing.before_deletion(tenant_id)
     await knowledge.index.drop_tenant(tenant_id)
     await knowledge.files.delete_tenant(tenant_id)
