@@ -18,7 +18,7 @@ from stonechat.knowledge.quota import sources_held
 from stonechat.plans.catalog import list_plans
 from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.subscription import usage_period
-from stonechat.plans.terms import Feature, PlanTerms
+from stonechat.plans.terms import SELF_HOSTED, Feature, PlanTerms
 from stonechat.plans.words import FEATURE_NAMES, money, value_in_words
 from stonechat.privacy.retention import get_retention
 from stonechat.usage.allowance import AllowanceState, allowance_state
@@ -73,7 +73,7 @@ def changes_here(console: Console, held: Entitlements) -> bool:
 @router.get(PATH)
 async def show_billing(console: Viewer) -> Response:
     held = await entitlements(console.session, console.tenant_id)
-    if not console.standing.sells:
+    if held.chosen.key == SELF_HOSTED.key and console.services.billing.gateway is None:
         return console.page("billing/everything_on.html", names=FEATURE_NAMES)
     state = await allowance_state(console.session, console.tenant_id, rights=held)
     badge, kind, sentence = standing_words(held)
@@ -128,9 +128,11 @@ async def show_period(console: Viewer) -> Response:
 async def compare_plans(console: Viewer) -> Response:
     held = await entitlements(console.session, console.tenant_id)
     plans = [plan for plan in await list_plans(console.session) if plan.public]
+    larger = (plan.key for plan in plans if plan.price_cents > held.plan.price_cents)
     return console.page(
         "billing/plans.html",
         plans=plans,
+        suggested=next(larger, None),
         held=held,
         live=has_live_subscription(held),
         here=changes_here(console, held),
