@@ -113,7 +113,11 @@ async def try_it(page: Page) -> None:
 async def choose_the_look(page: Page, accent: str, *, name: str = "") -> None:
     await page.get_by_role("navigation", name="This agent").get_by_role("link", name="Look").click()
     field = page.get_by_role("textbox", name="Accent colour", exact=True)
+    pale = page.get_by_text(re.compile(r"Hard to see on light \(1\.\d to 1.*Links and lines use a darker shade of it"))
+    await field.fill("#ffee00")
+    await expect(pale).to_be_visible()
     await field.fill(accent)
+    await expect(pale).to_be_hidden()
     await expect(page.locator("[data-disc]").first).to_have_attribute("fill", accent)
     for scheme in ("light", "dark"):
         frame = page.frame_locator(f'iframe[title="The widget in {scheme}"]')
