@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 import stripe
 from sqlalchemy import select, text
 
 from stonechat import clock, ids
 from stonechat.accounts.tenants import create_tenant
+from stonechat.billing.gateway import StripeGateway
 from stonechat.billing.models import BillingCustomerRow, MeterRow
 from stonechat.db.session import Database
 from stonechat.usage.ledger import ledger_entry, settle
@@ -145,3 +147,11 @@ def signature(payload: bytes, *, secret: str = SECRET, at: datetime | None = Non
     """The header that Stripe would send."""
     moment = int((at or clock.now()).timestamp())
     return stripe.WebhookSignature.generate_signature_header(payload.decode(), secret, moment)
+
+
+async def connect(gateway: StripeGateway, transport: httpx.AsyncBaseTransport) -> None:
+    """Let the gateway's requests go over this transport, once each."""
+    http: Any = gateway._http
+    await http._client_async.aclose()
+    http._client_async = httpx.AsyncClient(transport=transport)
+    gateway._client._requestor._options.max_network_retries = 0

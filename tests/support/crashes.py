@@ -7,6 +7,7 @@ any more until `revive`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ import httpx
 from sqlalchemy import event
 
 from stonechat.db.session import Database
+
+PATIENCE_SECONDS = 0.25
 
 
 class Killed(BaseException):
@@ -77,7 +80,11 @@ class MortalTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._process.boundary()
-        response = await self._inner.handle_async_request(request)
-        await response.aread()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                response = await self._inner.handle_async_request(request)
+                await response.aread()
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time", request=request) from None
         self._process.boundary()
         return response

@@ -18,7 +18,7 @@ from stonechat.accounts.models import Membership, Tenant
 from stonechat.billing.models import BillingCustomerRow, DirectoryBillingCustomer
 from stonechat.db.directory import Person
 from stonechat.db.session import Database
-from stonechat.errors import Unavailable
+from stonechat.errors import Conflict, Unavailable
 from stonechat.plans.subscription import Provider
 
 LEASE_SECONDS = 120
@@ -53,7 +53,10 @@ async def ensure_customer(session: AsyncSession, tenant_id: UUID, *, provider: P
 
 
 async def register_customer(session: AsyncSession, tenant_id: UUID, customer_id: str) -> str:
-    """Note that the tenant is Stripe's `customer_id`, unless it is another by now. Returns which it is."""
+    """Note that the tenant is Stripe's `customer_id`, unless it is another by now. Returns which it is.
+
+    Raises `Conflict` for a customer that is another tenant's.
+    """
     row = await ensure_customer(session, tenant_id, provider="stripe")
     if row.customer_id is None:
         row.customer_id, row.provider = customer_id, "stripe"
@@ -62,6 +65,8 @@ async def register_customer(session: AsyncSession, tenant_id: UUID, customer_id:
         await session.flush()
         listed = insert(DirectoryBillingCustomer).values(customer_id=customer_id, tenant_id=tenant_id)
         await session.execute(listed.on_conflict_do_nothing())
+        if await tenant_of_customer(session, customer_id) != tenant_id:
+            raise Conflict("This customer is another's already.")
     return row.customer_id
 
 

@@ -283,8 +283,9 @@ def _raise(error: stripe.StripeError) -> NoReturn:
     if isinstance(error, stripe.InvalidRequestError):
         if error.code in ("coupon_expired", "promotion_code_invalid") or error.param in ("promotion_code", "coupon"):
             raise InvalidInput("This code is not valid, or not any more.") from error
-        _log.warning("Stripe refused a request: %s (%s, %s)", error.user_message, error.code, error.param)
         code = error.code or ("resource_already_exists" if _is_duplicate(error) else None)
+        level = logging.INFO if code in (*DUPLICATE_CODES, "resource_missing") else logging.WARNING
+        _log.log(level, "Stripe refused a request: %s (%s, %s)", error.user_message, code, error.param)
         raise UpstreamFailed("Stripe refused this.", stripe_code=code, stripe_status=error.http_status) from error
     raise UpstreamFailed("Stripe cannot do this right now. Try again in a minute.", retry_after=wait) from error
 
