@@ -50,7 +50,8 @@ class Trouble:
 
     times: int
     last_at: datetime
-    reasons: frozenset[StockReason]
+    reasons: frozenset[str]
+    """Some of `StockReason`."""
 
 
 class StockTroubles:
