@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from stonechat.accounts.actor import system
 from stonechat.accounts.api_keys import create_api_key
@@ -148,7 +149,72 @@ async def test_money_is_the_administrators(
     api: httpx.AsyncClient, services: Services, tenant_id: UUID, scope: str, reads: int, writes: int
 ) -> None:
     api.headers.update(await key_of(services, tenant_id, scope))
-    for path in ("", "/export", "/budget", "/prices"):
+    for path in ("", "/export", "/budget", "/prices", "/allowance", "/steps", "/contacts"):
         assert (await api.get(f"/api/v1/usage{path}")).status_code == reads
     assert (await api.put("/api/v1/usage/budget", json={"max_tokens": 10})).status_code == writes
     assert (await api.put("/api/v1/usage/prices", json={"prices": []})).status_code == writes
+    assert (await api.put("/api/v1/usage/overage", json={"opt_in": False})).status_code == writes
+    assert (await api.put("/api/v1/usage/steps", json={})).status_code == writes
+
+
+async def test_what_the_plan_includes_is_told_and_its_end_is_the_tenants_to_shape(api: httpx.AsyncClient) -> None:
+    state = (await api.get("/api/v1/usage/allowance")).json()
+    assert (state["included"], state["used"], state["over"]) == (
+        {"messages": None, "tokens": None},
+        {"messages": 2, "tokens": 2000},
+        None,
+    )
+    put = await api.put("/api/v1/usage/overage", json={"opt_in": True, "spend_cap_micros": 5_000_000})
+    assert (put.json()["overage"]["opt_in"], put.json()["overage"]["active"]) == (True, False), "nothing is offered"
+    steps = {"steps": ["approved_answers", "hand_over", "message"]}
+    assert (await api.put("/api/v1/usage/steps", json=steps)).json()["steps"] == steps["steps"]
+    assert (await api.get("/api/v1/usage/steps")).json() == (await api.get("/api/v1/usage/allowance")).json()["steps"]
+    assert (await api.get("/api/v1/usage/contacts")).json() == {"data": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("overage", {"opt_in": True, "spend_cap_micros": -1}),
+        ("overage", {"opt_in": True, "spend_cap_micros": 10**18}),
+        ("overage", {}),
+        ("steps", {"steps": ["message", "ask_email"]}),
+        ("steps", {"steps": ["ask_email", "ask_email"]}),
+        ("steps", {"steps": ["cheaper_model"]}),
+        ("steps", {"steps": ["give_up"]}),
+        ("steps", {"email_request": "\x00"}),
+    ],
+)
+async def test_odd_ends_are_refused_kindly(api: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
+    assert (await api.put(f"/api/v1/usage/{path}", json=body)).status_code == 422
+
+
+async def test_addresses_that_visitors_left_come_in_pages(
+    api: httpx.AsyncClient, services: Services, tenant_id: UUID
+) -> None:
+    async with services.database.tenant(tenant_id) as session:
+        for number in range(5):
+            values = {"tenant": tenant_id, "thread": f"thr_{number}"}
+            await session.execute(
+                text(
+                    "insert into threads (tenant_id, thread_id, user_id, created_at) "
+                    "values (:tenant, :thread, 'usr_1', now())"
+                ),
+                values,
+            )
+            await session.execute(
+                text(
+                    "insert into thread_contacts (tenant_id, thread_id, user_id, agent_id, email, left_at) "
+                    "values (:tenant, :thread, 'usr_1', 'agt_1', :thread || '@example.com', now())"
+                ),
+                values,
+            )
+    seen: list[str] = []
+    cursor: str | None = None
+    for _ in range(3):
+        params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = (await api.get("/api/v1/usage/contacts", params=params)).json()
+        seen += [one["conversation_id"] for one in page["data"]]
+        cursor = page["next_cursor"]
+    assert (seen, cursor) == ([f"thr_{number}" for number in reversed(range(5))], None)
+    assert (await api.get("/api/v1/usage/contacts", params={"cursor": "x"})).status_code == 400

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from stonechat.assistant.contacts import list_contacts
 from stonechat.assistant.over_limit import EMAIL_REQUEST, EMAIL_THANKS
 from stonechat.errors import StonechatError
-from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, get_steps, put_steps
+from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, put_steps
 from stonechat_admin.auth import Admin, Viewer
 from stonechat_admin.forms import Filled, refused
 from stonechat_admin.views.usage import Meter
@@ -36,14 +36,13 @@ Words = Annotated[str, Form(max_length=600)]
 async def show_end(console: Viewer) -> Response:
     session, actor = console.session, console.actor
     state = await allowance_state(session, actor.tenant_id)
-    steps = await get_steps(session, actor)
     contacts = await list_contacts(session, actor, limit=SHOWN)
     return console.page(
         "usage/end.html",
         state=state,
         meters=_meters(state),
         contacts=contacts.data,
-        **_values(Filled(_typed(steps)), chosen=steps),
+        **_values(Filled(_typed(state.steps)), chosen=state.steps),
     )
 
 
@@ -130,8 +129,8 @@ def _values(form: Filled, *, chosen: Steps) -> dict[str, Any]:
         "form": form,
         "options": STEPS,
         "in_words": [names[step] for step in chosen.steps if step != "message"],
-        "request": EMAIL_REQUEST,
-        "thanks": EMAIL_THANKS,
+        "email_words": EMAIL_REQUEST,
+        "thanks_words": EMAIL_THANKS,
     }
 
 

@@ -1,0 +1,108 @@
+"""What happens when nothing is left, in the console."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from stonechat.accounts.actor import system
+from stonechat.plans.overrides import add_override
+from stonechat.usage.allowance import Steps, get_steps, refresh_allowance
+from stonechat.usage.ledger import ledger_entry, settle
+from support.console import ConsoleWorld
+
+PATH = "/console/usage/end"
+
+
+@pytest.fixture
+async def tenant_id(world: ConsoleWorld) -> UUID:
+    return await world.another_tenant()
+
+
+async def steps_of(world: ConsoleWorld, tenant_id: UUID) -> Steps:
+    async with world.services.database.tenant(tenant_id) as session:
+        return await get_steps(session, system(tenant_id))
+
+
+async def test_an_admin_orders_the_steps(world: ConsoleWorld, tenant_id: UUID) -> None:
+    admin = await world.signed_in("admin", tenant_id=tenant_id)
+    page = await admin.page(PATH)
+    assert page.all("#plan-head") == [], "nothing is bounded, so nothing is said about a plan"
+    assert "None. Visitors are asked" in page.text
+    form = {
+        "first": "approved_answers",
+        "second": "cheaper_model",
+        "fourth": "ask_email",
+        "cheaper_model": " openai/gpt-4.1-nano ",
+        "email_request": "Ihre E-Mail, bitte?",
+    }
+    answer = await admin.htmx("POST", f"{PATH}/steps", form)
+    assert "next question" in answer.toast
+    assert await steps_of(world, tenant_id) == Steps(
+        steps=("approved_answers", "cheaper_model", "ask_email", "message"),
+        cheaper_model="openai/gpt-4.1-nano",
+        email_request="Ihre E-Mail, bitte?",
+    )
+    page = await admin.page(PATH)
+    chosen = {
+        place: page.one(f"#{place} option[selected]").attributes["value"] for place in ("first", "second", "third")
+    }
+    assert chosen == {"first": "approved_answers", "second": "cheaper_model", "third": "ask_email"}
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"first": "ask_email", "second": "ask_email"}, "Choose each step once."),
+        ({"first": "cheaper_model"}, "Say which model"),
+        ({"first": "cheaper_model", "cheaper_model": "nano"}, "provider/model"),
+        ({"first": "give_up"}, "none of the steps"),
+        ({"first": "ask_email", "email_request": "x" * 501}, "at most 500"),
+    ],
+)
+async def test_odd_steps_are_refused_kindly(
+    world: ConsoleWorld, tenant_id: UUID, form: dict[str, str], message: str
+) -> None:
+    admin = await world.signed_in("admin", tenant_id=tenant_id)
+    await admin.page(PATH)
+    answer = await admin.htmx("POST", f"{PATH}/steps", form, status=422)
+    assert message in answer.text
+    assert await steps_of(world, tenant_id) == Steps()
+
+
+async def test_a_viewer_sees_how_far_the_plan_is_used_and_who_left_an_address(
+    world: ConsoleWorld, tenant_id: UUID
+) -> None:
+    async with world.services.database.tenant(tenant_id) as session:
+        await add_override(
+            session, tenant_id, field="included_tokens", value=1000, reason="A test.", expires_at=None, by="a test"
+        )
+        await refresh_allowance(session, tenant_id)
+        entry = ledger_entry(
+            tenant_id, "usr_1", agent_id="agt_1", provider="openai", model="gpt-4.1", input_tokens=1200
+        )
+        await settle(session, tenant_id, run_id="run_1", entries=[entry])
+        values = {"tenant": tenant_id}
+        await session.execute(
+            text(
+                "insert into threads (tenant_id, thread_id, user_id, created_at) values (:tenant, 'thr_1', 'usr_1', now())"
+            ),
+            values,
+        )
+        await session.execute(
+            text(
+                "insert into thread_contacts (tenant_id, thread_id, user_id, agent_id, email, left_at) "
+                "values (:tenant, 'thr_1', 'usr_1', 'agt_1', 'anna@example.com', now())"
+            ),
+            values,
+        )
+    viewer = await world.signed_in("viewer", tenant_id=tenant_id)
+    page = await viewer.page(PATH)
+    assert "1,200 of 1,000" in page.text
+    assert "used up" in page.one("#over").text()
+    assert "anna@example.com" in page.one("#contacts").text()
+    assert "needs the role admin" in page.text
+    assert page.all("#steps-form button[type=submit]") == []
+    assert (await viewer.htmx("POST", f"{PATH}/steps", {"first": "ask_email"}, status=403)).status == 403
