@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from statistics import median
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, text
@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.operator.models import PlatformDayRow
 from stonechat.operator.summaries import default_plan
-from stonechat.plans.catalog import Catalog, load_catalog
-from stonechat.plans.terms import PlanTerms
+from stonechat.plans.terms import BUILT_IN, PlanTerms
 from stonechat.usage.report import today
 
 USUAL_DAYS, UNUSUAL_FACTOR, FLOOR_MICROS = 14, 2.0, 5_000_000
@@ -116,14 +115,34 @@ class Replay:
 
 
 _MONTH = text("""
-    select t.tenant_id, t.name, coalesce(p.plan_key, :default_plan) as plan_key, p.plan_version,
-        coalesce(p.provider, 'none') as provider, coalesce(p.status, 'active') as status,
-        coalesce(m.answers, 0) as answers, coalesce(m.tokens, 0) as tokens, coalesce(m.cost_micros, 0) as cost_micros
-    from tenants t
-    left join tenant_plans p on p.tenant_id = t.tenant_id
-    left join tenant_months m on m.tenant_id = t.tenant_id and m.month = :month
-    where :plan = '' or coalesce(p.plan_key, :default_plan) = :plan
-    order by t.tenant_id limit :most""")
+    with plans as (
+        select key, version, month_micros, included_tokens, overage from jsonb_to_recordset(cast(:built_in as jsonb))
+            as p (key text, version int, month_micros bigint, included_tokens bigint, overage bigint)
+        union
+        select key, version, (terms->>'price_cents')::bigint * 10000 / case when terms->>'interval' = 'year' then 12 else 1 end,
+            (terms->>'included_tokens')::bigint, (terms->>'overage_micros_per_1k_tokens')::bigint from plan_versions),
+    used as (
+        select t.tenant_id, t.name, coalesce(p.plan_key, :default_plan) as plan_key, p.plan_version,
+            coalesce(p.provider <> 'none' and p.status in ('active', 'past_due'), false) as pays,
+            coalesce(m.answers, 0) as answers, coalesce(m.tokens, 0) as tokens, coalesce(m.cost_micros, 0) as cost_micros
+        from tenants t
+        left join tenant_plans p on p.tenant_id = t.tenant_id
+        left join tenant_months m on m.tenant_id = t.tenant_id and m.month = :month
+        where :plan = '' or coalesce(p.plan_key, :default_plan) = :plan),
+    charged as (
+        select u.tenant_id, u.name, u.plan_key, u.answers, u.tokens, u.cost_micros,
+            case when u.pays then coalesce(h.month_micros, 0)
+                + coalesce(greatest(u.tokens - h.included_tokens, 0) * h.overage / 1000, 0) else 0 end as now_micros,
+            cast(:price as bigint) + coalesce(greatest(u.tokens - cast(:included_tokens as bigint), 0)
+                * cast(:overage as bigint) / 1000, 0) as then_micros,
+            coalesce(u.answers > cast(:included_messages as bigint), false)
+                or (cast(:overage as bigint) is null and coalesce(u.tokens > cast(:included_tokens as bigint), false))
+                as beyond
+        from used u left join plans h on h.key = u.plan_key and h.version = u.plan_version)
+    select c.*, count(*) over () as tenants, (sum(now_micros) over ())::bigint as all_now,
+        (sum(then_micros) over ())::bigint as all_then, (sum(cost_micros) over ())::bigint as all_cost,
+        count(*) filter (where beyond) over () as all_beyond
+    from charged c order by abs(then_micros - now_micros) desc, name, tenant_id limit :most""")
 
 
 def last_month() -> date:
@@ -134,47 +153,39 @@ def last_month() -> date:
 async def replay_on_plan(
     session: AsyncSession, terms: PlanTerms, *, of_plan: str = "", month: date | None = None, rows: int = ROWS
 ) -> Replay:
-    """What a month would have brought, had all tenants (of a plan) been on `terms`. Three statements."""
+    """What a month would have brought, had all tenants (of a plan) been on `terms`. Two statements."""
     month = month or last_month()
-    catalog = await load_catalog(session)
     values = {
+        "built_in": json.dumps([_prices(plan) for plan in BUILT_IN.values()]),
         "default_plan": await default_plan(session),
         "month": month,
         "plan": of_plan.replace("\x00", "")[:40],
-        "most": MAX_TENANTS,
+        "price": _prices(terms)["month_micros"],
+        "included_tokens": terms.included_tokens,
+        "included_messages": terms.included_messages,
+        "overage": terms.overage_micros_per_1k_tokens,
+        "most": min(rows, MAX_TENANTS),
     }
-    found = [_replayed(row, terms, catalog) for row in (await session.execute(_MONTH, values)).mappings()]
+    found = (await session.execute(_MONTH, values)).mappings().all()
+    first = found[0] if found else None
     return Replay(
         month=month,
         terms=terms,
-        tenants=len(found),
-        now_micros=sum(row.now_micros for row in found),
-        then_micros=sum(row.then_micros for row in found),
-        cost_micros=sum(row.cost_micros for row in found),
-        beyond=sum(row.beyond for row in found),
-        rows=sorted(found, key=lambda row: (-abs(row.difference_micros), row.name))[:rows],
+        tenants=first["tenants"] if first else 0,
+        now_micros=first["all_now"] if first else 0,
+        then_micros=first["all_then"] if first else 0,
+        cost_micros=first["all_cost"] if first else 0,
+        beyond=first["all_beyond"] if first else 0,
+        rows=[Replayed(**{field.name: row[field.name] for field in fields(Replayed)}) for row in found],
     )
 
 
-def charge(terms: PlanTerms, *, answers: int, tokens: int) -> tuple[int, bool]:
-    """What a month of this use costs on a plan, in millionths, and whether it goes beyond what can be had there."""
-    months = 12 if terms.interval == "year" else 1
-    price = terms.price_cents * 10_000 // months
-    over = max(tokens - terms.included_tokens, 0) if terms.included_tokens is not None else 0
-    beyond = terms.included_messages is not None and answers > terms.included_messages
-    if over and terms.overage_micros_per_1k_tokens is not None:
-        price += over * terms.overage_micros_per_1k_tokens // 1000
-    elif over:
-        beyond = True
-    return price, beyond
-
-
-def _replayed(row: Any, terms: PlanTerms, catalog: Catalog) -> Replayed:
-    held = catalog.get(row["plan_key"], row["plan_version"])
-    pays = row["provider"] != "none" and row["status"] in ("active", "past_due")
-    answers, tokens = row["answers"], row["tokens"]
-    now = charge(held, answers=answers, tokens=tokens)[0] if held is not None and pays else 0
-    then, beyond = charge(terms, answers=answers, tokens=tokens)
-    return Replayed(
-        row["tenant_id"], row["name"], row["plan_key"], answers, tokens, row["cost_micros"], now, then, beyond
-    )
+def _prices(plan: PlanTerms) -> dict[str, object]:
+    """What a month on a plan costs, as the statement wants it."""
+    return {
+        "key": plan.key,
+        "version": plan.version,
+        "month_micros": plan.price_cents * 10_000 // (12 if plan.interval == "year" else 1),
+        "included_tokens": plan.included_tokens,
+        "overage": plan.overage_micros_per_1k_tokens,
+    }

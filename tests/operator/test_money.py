@@ -1,0 +1,111 @@
+"""Sums over tenants, what is unusual about them, and a month on other terms."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from stonechat.operator import revenue
+from stonechat.operator.summaries import refresh_summaries
+from stonechat.operator.tenants import Chosen, list_tenants
+from stonechat.plans.terms import PlanTerms
+from stonechat.usage.report import today
+from support.console import ConsoleWorld
+from support.operators import at_desk, press
+
+TERMS = PlanTerms(
+    key="other",
+    name="Other",
+    price_cents=1_000,
+    included_messages=50,
+    included_tokens=10_000,
+    overage_micros_per_1k_tokens=2_000_000,
+)
+
+
+async def use(
+    world: ConsoleWorld, tenant_id: UUID, *, days_ago: int, tokens: int, cost: int, answers: int = 10
+) -> None:
+    """A day of use that is added up already."""
+    async with world.services.database.tenant(tenant_id) as session:
+        await session.execute(
+            text("""insert into usage_days (tenant_id, day, agent_id, provider, model, purpose, answers, calls, input_tokens,
+                    output_tokens, cached_tokens, estimated_tokens, cost_micros, unpriced_tokens)
+                    values (:tenant, :day, 'a', 'p', 'm', 'answer', :answers, 1, :tokens, 0, 0, 0, :cost, 0)"""),
+            {
+                "tenant": tenant_id,
+                "day": today() - timedelta(days=days_ago),
+                "answers": answers,
+                "tokens": tokens,
+                "cost": cost,
+            },
+        )
+
+
+async def test_what_is_unusual_about_a_tenant_is_flagged(world: ConsoleWorld) -> None:
+    desk, spike, loss = await at_desk(world), await world.another_tenant("Spiky"), await world.another_tenant("Losing")
+    for day in range(1, 15):
+        await use(world, spike, days_ago=day, tokens=100, cost=100_000)
+    await use(world, spike, days_ago=0, tokens=9_000, cost=9_000_000)
+    await press(desk, f"/operator/tenants/{loss}/plan", {"plan_key": "starter", "reason": "x", "trial_days": "0"})
+    await use(world, loss, days_ago=3, tokens=1_000, cost=90_000_000)
+    for _ in range(2):  # twice changes nothing
+        await refresh_summaries(world.services.database)
+    async with world.services.database.platform() as session:
+        rows, totals = await list_tenants(session, Chosen(flagged=True))
+    flags = {row.tenant_id: row.flags for row in rows}
+    assert flags[spike] == ["cost_spike", "unpaid_cost"]
+    assert flags[loss] == ["loss"]
+    assert totals.flagged == totals.tenants >= 2
+    found = {row.tenant_id: row for row in rows}
+    assert (found[loss].revenue_micros, found[loss].cost_micros) == (29_000_000, 90_000_000)
+    assert (found[spike].tokens, found[spike].answers) == (14 * 100 + 9_000, 150)
+    page = await desk.page("/operator/tenants?flagged=1&q=Spiky")
+    assert "cost spike" in page.text
+    assert "Losing" not in page.text
+
+
+async def test_a_month_is_replayed_to_the_token(world: ConsoleWorld) -> None:
+    desk, tenant_id = await at_desk(world), await world.another_tenant("Replayed")
+    month = revenue.last_month()
+    ago = (today() - month).days
+    await press(desk, f"/operator/tenants/{tenant_id}/plan", {"plan_key": "pro", "reason": "x", "trial_days": "0"})
+    await use(world, tenant_id, days_ago=ago, tokens=8_000, cost=5_000, answers=30)
+    await use(world, tenant_id, days_ago=ago - 1, tokens=7_500, cost=5_000, answers=30)
+    await refresh_summaries(world.services.database)
+    async with world.services.database.platform() as session:
+        replay = await revenue.replay_on_plan(session, TERMS, rows=revenue.MAX_TENANTS)
+        own = next(row for row in replay.rows if row.tenant_id == tenant_id)
+        narrow = TERMS.model_copy(update={"overage_micros_per_1k_tokens": None, "included_messages": None})
+        bounded = await revenue.replay_on_plan(session, narrow, of_plan="pro", rows=revenue.MAX_TENANTS)
+    assert (own.answers, own.tokens, own.cost_micros) == (60, 15_500, 10_000)
+    assert own.now_micros == 99_000_000
+    assert own.then_micros == 10_000_000 + 5_500 * 2_000
+    assert own.beyond, "more answers than the plan includes"
+    assert replay.then_micros == sum(row.then_micros for row in replay.rows)
+    assert replay.tenants == len(replay.rows)
+    held = next(row for row in bounded.rows if row.tenant_id == tenant_id)
+    assert (held.then_micros, held.beyond) == (10_000_000, True)
+    assert {row.plan_key for row in bounded.rows} == {"pro"}
+
+
+@pytest.mark.parametrize(("cost", "told"), [(900_000, ()), (50_000_000, ("Models cost far more than usual",))])
+async def test_an_unusual_day_is_told(world: ConsoleWorld, cost: int, told: tuple[str, ...]) -> None:
+    async with world.services.database.platform() as session:
+        await session.execute(text("delete from platform_days"))
+        await session.execute(
+            text("""insert into platform_days select current_date - n, 5, 5, 100, 1000, 1000000, 90000000
+                    from generate_series(1, 20) n"""),
+        )
+        values = {"cost": cost}
+        await session.execute(
+            text("insert into platform_days values (current_date, 5, 5, 100, 1000, :cost, 90000000)"), values
+        )
+        days = await revenue.revenue_days(session, days=7)
+        await session.execute(text("delete from platform_days"))
+    assert len(days) == 7
+    assert days[-1].unusual == told
+    assert all(day.unusual == () for day in days[:-1])
