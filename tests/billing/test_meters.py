@@ -152,6 +152,19 @@ async def test_a_worker_that_slept_catches_up(acme: Acme, hands: Hands) -> None:
     assert acme.told() == 90
 
 
+async def test_what_was_told_long_ago_is_forgotten(acme: Acme, hands: Hands) -> None:
+    hands.move(minutes=10)
+    await acme.use(1000)
+    hands.move(hours=1)
+    await acme.meter()
+    await acme.send()
+    hands.move(days=401)
+    await acme.meter()
+    assert len(await outbox(acme.database, acme.tenant_id)) == 1
+    assert await acme.meter(everything=True) == 0
+    assert await outbox(acme.database, acme.tenant_id) == []
+
+
 async def test_what_is_older_than_stripe_takes_is_given_up_aloud(
     acme: Acme, hands: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -312,8 +312,10 @@ async def test_a_suspended_tenant_is_not_charged(shop: Shop) -> None:
 
 async def test_before_a_tenant_is_deleted_its_use_is_told_and_its_subscription_ended(shop: Shop) -> None:
     await shop.buy("business")
-    await use(shop.database, shop.tenant_id, tokens=1000)
-    shop.hands.move(hours=2)
+    await use(shop.database, shop.tenant_id, tokens=900)
+    shop.hands.move(hours=2, minutes=20)
+    await use(shop.database, shop.tenant_id, tokens=100)
+    shop.hands.move(seconds=1)
     for _ in range(2):
         await shop.billing.before_deletion(shop.tenant_id)
     assert shop.stripe.told(await shop.customer_id()) == 1000

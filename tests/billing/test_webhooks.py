@@ -17,7 +17,7 @@ from stonechat.billing.customers import register_customer
 from stonechat.billing.models import BillingEventRow
 from stonechat.db.session import Database
 from stonechat.errors import NotFound, WebhookRefused
-from support.billing import SECRET, paying_tenant, signature, snapshot, thin, waiting_jobs
+from support.billing import SECRET, held_clock, paying_tenant, signature, snapshot, thin, waiting_jobs
 from support.platform import Platform, open_platform
 from support.postgres import TestDatabase
 
@@ -190,3 +190,11 @@ async def test_a_failed_event_is_replayed(database: Database, customer_id: str) 
     assert done.state == "done"
     with pytest.raises(NotFound):
         await webhooks.replay_event(database, "evt_unheard_of")
+
+
+async def test_events_long_over_are_forgotten(database: Database) -> None:
+    payload = thin("price", "price_1", event_id=(event_id := ids.new_id("evt")))
+    with held_clock(clock.now() - timedelta(days=181)):
+        await webhooks.receive(database, payload, signature=signature(payload), secrets=[SECRET])
+    assert await webhooks.purge_events(database) >= 1
+    assert await event(database, event_id) is None

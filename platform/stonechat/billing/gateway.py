@@ -26,6 +26,7 @@ MAX_INVOICES = 100
 MAX_SUBSCRIPTIONS = 20
 MAX_AGE_SECONDS = 300
 """Of a webhook, by its signature's own time, either way."""
+REFUSED = "Stripe refused this."
 DUPLICATE_CODES = frozenset({"resource_already_exists", "duplicate_meter_event"})
 
 # What the machine is called, and how long calls took, is nobody's business but ours.
@@ -286,7 +287,7 @@ def _raise(error: stripe.StripeError) -> NoReturn:
         code = error.code or ("resource_already_exists" if _is_duplicate(error) else None)
         level = logging.INFO if code in (*DUPLICATE_CODES, "resource_missing") else logging.WARNING
         _log.log(level, "Stripe refused a request: %s (%s, %s)", error.user_message, code, error.param)
-        raise UpstreamFailed("Stripe refused this.", stripe_code=code, stripe_status=error.http_status) from error
+        raise UpstreamFailed(REFUSED, stripe_code=code, stripe_status=error.http_status) from error
     raise UpstreamFailed("Stripe cannot do this right now. Try again in a minute.", retry_after=wait) from error
 
 

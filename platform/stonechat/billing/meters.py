@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -34,6 +34,8 @@ SETTLED_AFTER = timedelta(minutes=2)
 LOOKED_BACK = timedelta(hours=2)
 """Every round looks at slices this old again, for what came late; the nightly round at all that Stripe takes."""
 OLDEST = timedelta(days=34)
+KEPT_FOR = timedelta(days=400)
+"""What was told; far longer than late use can come."""
 TENANTS_AT_ONCE = 500
 
 
@@ -70,10 +72,13 @@ async def meter_all(database: Database, *, everything: bool = False) -> int:
         last = tenants[-1]
 
 
-async def meter_tenant(session: AsyncSession, tenant_id: UUID, *, everything: bool = False) -> int:
+async def meter_tenant(
+    session: AsyncSession, tenant_id: UUID, *, everything: bool = False, closing: bool = False
+) -> int:
     """Add to the tenant's outbox what the ledger holds beyond it, of slices that are over. Twice adds nothing.
 
-    `everything` looks at all slices that Stripe still takes, not only at recent ones. Returns how many rows were added.
+    `everything` looks at all slices that Stripe still takes, not only at recent ones. `closing` ends the last slice now, for
+    a customer who leaves. Returns how many rows were added.
     """
     customer = BillingCustomerRow
     locked = select(customer).where(customer.tenant_id == tenant_id).with_for_update()
@@ -81,11 +86,11 @@ async def meter_tenant(session: AsyncSession, tenant_id: UUID, *, everything: bo
     if row is None or row.customer_id is None:
         return 0
     now = clock.now()
-    until = now - SETTLED_AFTER
+    until = now if closing else now - SETTLED_AFTER
     first = now - OLDEST if everything else max(min(row.metered_through, now - LOOKED_BACK), now - OLDEST)
     first = max(_hour(first), row.metered_from)
     told = await _told(session, tenant_id, since=_hour(first))
-    cuts = {*await _boundaries(session, tenant_id), row.metered_from}
+    cuts = {*await _boundaries(session, tenant_id), row.metered_from, *([now] if closing else [])}
     slices = [one for one in slices_between(first, until, cuts=cuts, fixed=told) if one.end <= until]
     used = await _used(session, tenant_id, slices)
     rows = []
@@ -107,6 +112,9 @@ async def meter_tenant(session: AsyncSession, tenant_id: UUID, *, everything: bo
             )
     if rows:
         await session.execute(insert(MeterRow), rows)
+    if everything:
+        old = (MeterRow.state != "waiting") & (MeterRow.slice_end < now - KEPT_FOR)
+        await session.execute(delete(MeterRow).where(MeterRow.tenant_id == tenant_id, old))
     row.metered_through = max(row.metered_through, until)
     await session.flush()
     return len(rows)

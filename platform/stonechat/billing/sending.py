@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 
 from stonechat import clock
-from stonechat.billing.gateway import StripeGateway
+from stonechat.billing.gateway import REFUSED, StripeGateway
 from stonechat.billing.models import MeterRow
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError
@@ -76,6 +76,14 @@ async def send_waiting(
             break
         await _send(database, gateway, waiting, done)
     return done
+
+
+async def is_all_told(database: Database, tenant_id: UUID) -> bool:
+    """Whether nothing waits any more, but for what Stripe will never take."""
+    row = MeterRow
+    async with database.tenant(tenant_id) as session:
+        waits = (row.tenant_id == tenant_id) & (row.state == "waiting") & row.error.is_distinct_from(REFUSED)
+        return await session.scalar(select(row.tenant_id).where(waits).limit(1)) is None
 
 
 async def _send(database: Database, gateway: StripeGateway, row: MeterRow, done: Round) -> None:

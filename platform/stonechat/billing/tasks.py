@@ -59,9 +59,10 @@ async def tell_use(database: Database, billing: BillingService) -> sending.Round
 
 
 async def tell_late_use(database: Database, billing: BillingService) -> None:
-    """Every night: what came into the ledger days late."""
+    """Every night: what came into the ledger days late; and what is long over is forgotten."""
     if billing.gateway is not None:
         await meters.meter_all(database, everything=True)
+        await webhooks.purge_events(database)
 
 
 async def look_at_customers(database: Database, billing: BillingService, *, public_url: str) -> int:

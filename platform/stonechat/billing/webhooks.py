@@ -10,11 +10,11 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,6 +30,7 @@ from stonechat.mail import PLATFORM_TENANT
 SYNC_JOB, LOCATE_JOB = "billing.sync", "billing.locate"
 LOCATED_TYPES = frozenset({"customer", "subscription", "invoice", "checkout.session", "subscription_schedule"})
 """What a thin event may be about that a customer can be asked of."""
+KEPT_FOR = timedelta(days=180)
 _log = logging.getLogger(__name__)
 
 EventState = Literal["queued", "unmatched", "ignored"]
@@ -204,6 +205,15 @@ async def match_events(database: Database, tenant_id: UUID, *, customer_id: str)
         async with database.tenant(tenant_id) as session:
             await request_sync(session, tenant_id)
     return number
+
+
+async def purge_events(database: Database) -> int:
+    """Forget events whose effect was half a year ago. Returns how many."""
+    row = BillingEventRow
+    old = (row.received_at < clock.now() - KEPT_FOR) & row.state.in_(("done", "ignored", "unmatched"))
+    async with database.platform() as session:
+        gone = await session.scalars(delete(row).where(old).returning(row.event_id))
+        return len(list(gone))
 
 
 async def replay_event(database: Database, event_id: str) -> None:
