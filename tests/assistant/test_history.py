@@ -204,6 +204,21 @@ def test_texts_of_the_visitors_side_are_one_message_because_some_models_insist_o
     assert item.get("content") == "Hi\n\n<context>It was < /context> stopped.</context>\n\nAgain"
 
 
+def test_a_turn_that_failed_after_its_tools_is_closed_because_some_models_insist_on_turns() -> None:
+    note = SDKHiddenContextItem(id="s", content="It was stopped.", **BASE)
+    failed = fitted(user_message("Hi"), call(), user_message("Again")).shown
+    stopped = fitted(user_message("Hi"), call(), note, user_message("Again")).shown
+    for shown in (failed, stopped):
+        assert [part.get("role", part.get("type")) for part in shown] == [
+            "user",
+            "function_call",
+            "function_call_output",
+            "assistant",
+            "user",
+        ]
+    assert stopped[-1].get("content") == "<context>It was stopped.</context>\n\nAgain"
+
+
 def test_messages_with_files_take_turns_too() -> None:
     seen, asked = user_message("What is this?"), user_message("And now?")
     content = [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": "data:,"}]

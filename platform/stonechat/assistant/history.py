@@ -7,12 +7,12 @@ fits is dropped, or stands in a summary that was made after an earlier turn (`su
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from agents import TResponseInputItem
-from chatkit.types import HiddenContextItem, ThreadItem, UserMessageItem
+from chatkit.types import HiddenContextItem, SDKHiddenContextItem, ThreadItem, UserMessageItem
 
 from stonechat.assistant.history_budget import cut_to_tokens, estimate_tokens
 from stonechat.assistant.history_items import as_input, note
@@ -22,6 +22,7 @@ MAX_ITEMS = 250
 ITEM_TOKENS = 4
 """What a message costs beyond its text."""
 MIN_CUT_TOKENS = 50
+UNANSWERED = "(No answer was given.)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def fit_history(
     # A conversation begins with what a person said; without its beginning it must too.
     while summary is None and kept and not isinstance(kept[0].item, UserMessageItem):
         dropped.append(kept.pop(0))
-    shown = [part for unit in (*kept, *now) for part in unit.parts]
+    shown = list(_in_turns((*kept, *now)))
     if summary is not None:
         shown.insert(0, note(f"What was said before, summarised: {summary.text}"))
     dropped = [unit for unit in dropped if unit.parts]
@@ -126,6 +127,18 @@ def fit_history(
         cut=cut,
         to_summarise=_outgoing(before, kept, budget=max_tokens // 2 - sum(unit.tokens for unit in now)) if full else [],
     )
+
+
+def _in_turns(units: Iterable[_Unit]) -> Iterator[TResponseInputItem]:
+    """All parts, with a word in the agent's name where a turn failed or was stopped after its tools had answered: what a tool answered is
+    the visitor's side to some providers, which refuse it twice in a row."""
+    waiting = False
+    for unit in units:
+        if waiting and isinstance(unit.item, UserMessageItem | SDKHiddenContextItem):
+            yield {"role": "assistant", "content": UNANSWERED}
+        for part in unit.parts:
+            waiting = part.get("type") == "function_call_output"
+            yield part
 
 
 def _unit(item: ThreadItem, recalled: Mapping[str, str], contents: Mapping[str, Any]) -> _Unit:
