@@ -15,9 +15,9 @@ async def test_whatever_becomes_of_webhooks_every_state_is_right_and_every_effec
     with held_clock() as hands:
         async with stripe_in_process(clock=hands.now) as stripe:
             replay = Replay(database, test_database.admin_url, stripe, hands, seed=7)
-            counted = await replay.run(customers=20, events=1_000)
-    assert counted.events >= 1_000
-    assert counted.lost >= 50
+            counted = await replay.run(customers=20, events=500)
+    assert counted.events >= 500
+    assert counted.lost >= 25
     assert counted.attempts > counted.taken_in, "some came twice"
     assert counted.wrong == []
     assert counted.doubled == []

@@ -51,7 +51,10 @@ class StripeDouble:
         """`clock` is the time of all that has no test clock; `payloads` says how events are queued for `deliver`."""
         self.account = Account(webhook_secret=webhook_secret, clock=clock, seed=seed)
         self.app = Api(self.account, api_key=api_key)
-        self.account.destinations += [Destination(f"queue_{payload}", payload, webhook_secret) for payload in payloads]
+        self.account.destinations += [
+            Destination(f"queue_{payload}", payload, webhook_secret, clock=lambda: clock().timestamp())
+            for payload in payloads
+        ]
 
     @property
     def base_url(self) -> str:

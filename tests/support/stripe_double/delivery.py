@@ -30,6 +30,8 @@ class Destination:
     """None: whoever drains the queue."""
     types: tuple[str, ...] = ("*",)
     enabled: bool = True
+    clock: Callable[[], float] = time.time
+    """The time that attempts are signed with."""
 
     def wants(self, kind: str) -> bool:
         bare = [wanted.removeprefix("v1.") for wanted in self.types]
@@ -48,7 +50,11 @@ class Delivery:
 
     def headers(self, *, at: float | None = None, secret: str | None = None) -> dict[str, str]:
         """The headers of an attempt made now, or at another time, or by someone who holds another secret."""
-        signed = signature(self.body, self.destination.secret if secret is None else secret, at=at)
+        signed = signature(
+            self.body,
+            self.destination.secret if secret is None else secret,
+            at=self.destination.clock() if at is None else at,
+        )
         return {
             "Content-Type": "application/json; charset=utf-8",
             "Stripe-Signature": signed,
