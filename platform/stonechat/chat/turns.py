@@ -158,9 +158,8 @@ class ChatServer(TenantChatKitServer[Caller]):
         """What a visitor did in a widget, for the SDK's own `process`."""
         run, config = await self._loose_run(thread, context)
         step = plan_action(config, sender, action)
-        turn = self._turn(
-            run, caller=context, config=config, history=await newest_items(self.store, thread.id, context)
-        )
+        history = await newest_items(self.store, thread.id, context)
+        turn = self._turn(run, caller=context, config=config, history=history)
         async for event in act(turn, step, tools=self.tools, go_on=partial(self._respond, run)):
             yield event
 
@@ -284,9 +283,8 @@ class ChatServer(TenantChatKitServer[Caller]):
                 sender = await self.sender(thread_id, params.item_id, caller)
                 config = await self._published.at(caller, run.agent_version)
                 step = plan_action(config, sender, params.action)
-                turn = self._turn(
-                    run, caller=caller, config=config, history=await newest_items(self.store, thread_id, caller)
-                )
+                history = await newest_items(self.store, thread_id, caller)
+                turn = self._turn(run, caller=caller, config=config, history=history)
                 return lambda run: act(turn, step, tools=self.tools, go_on=partial(self._respond, run))
             case ThreadsAddClientToolOutputReq(params=params):
                 call = await self.pending_tool_call(thread_id, caller)
