@@ -256,6 +256,17 @@ async def test_the_explainer_shows_plan_exception_and_what_holds(world: ConsoleW
     assert rows["Tools of MCP servers"] == ["not included", "", "not included"]
 
 
+async def test_who_has_reached_a_bound_is_shown_the_way(world: ConsoleWorld, tenant_id: UUID, paid: Paid) -> None:
+    editor = await world.signed_in("editor", tenant_id=tenant_id)
+    await on(world, tenant_id, "free")
+    async with world.services.database.tenant(tenant_id) as session:
+        await create_agent(session, system(tenant_id), config={"name": "The only one"})
+    refused = await editor.htmx("POST", "/console/agents", {"name": "One more"}, status=403)
+    assert "includes 1 agent, and there is 1" in refused.toast
+    page = await editor.submit("/console/agents", {"name": "One more"}, status=403)
+    assert page.one("main a.btn-primary").attributes["href"] == f"{PATH}/plans"
+
+
 async def test_invoices_by_hand_are_listed_and_read(world: ConsoleWorld, tenant_id: UUID) -> None:
     admin = await world.signed_in("admin", tenant_id=tenant_id)
     assert "There are none yet" in (await admin.htmx("GET", f"{PATH}/invoices")).text

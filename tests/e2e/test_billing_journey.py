@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -23,6 +24,8 @@ from stonechat.app import create_app
 from stonechat.assistant.agents import create_agent
 from stonechat.db.session import Database
 from stonechat.plans.entitlements import entitlements
+from stonechat.plans.overrides import add_override
+from stonechat.plans.subscription import set_subscription
 from stonechat.settings import Settings
 from stonechat.usage.ledger import ledger_entry, settle
 from support.browser import PASSWORD, complaints_of, profile, sign_in
@@ -172,9 +175,18 @@ async def leave(page: Page, shop: Shop) -> None:
     await expect(page.locator("#billing-notice")).to_be_hidden()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_pages_are_clean_and_fit_a_phone(browser: Browser, shop: Shop, scheme: str) -> None:
-    paths = ("", "/usage", "/plans", "/change?plan=business", "/invoices")
+@pytest.mark.parametrize(("scheme", "plan"), [("light", "free"), ("dark", "free"), ("light", "pro"), ("dark", "pro")])
+async def test_the_pages_are_clean_and_fit_a_phone(browser: Browser, shop: Shop, scheme: str, plan: str) -> None:
+    paths = ["", "/usage", "/plans", "/change?plan=business", "/invoices"]
+    if plan == "pro":  # which is not paid, so that the banner is there, too
+        async with shop.database.tenant(shop.tenant_id) as session:
+            until = clock.now() + timedelta(days=3)
+            await set_subscription(
+                session, shop.tenant_id, plan_key=plan, provider="stripe", status="past_due", grace_until=until
+            )
+            await add_override(
+                session, shop.tenant_id, field="seats", value=20, reason="A pilot.", expires_at=until, by="opr_test"
+            )
     found: list[str] = []
     async with profile(browser, bypass_csp=True, color_scheme=scheme, reduced_motion="reduce") as context:
         page = await context.new_page()
@@ -187,4 +199,7 @@ async def test_the_pages_are_clean_and_fit_a_phone(browser: Browser, shop: Shop,
                 found += await violations(page.main_frame, f"{path} at {size['width']}")
                 if await page.evaluate(WIDE):
                     found.append(f"{path} is wider than {size['width']}")
+                if path == "/console/billing" and plan == "pro":
+                    await page.get_by_role("button", name="End the plan").click()
+                    found += await violations(page.main_frame, f"ending at {size['width']}")
     assert not found, "\n".join(found)

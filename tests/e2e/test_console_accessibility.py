@@ -77,6 +77,8 @@ async def place(stonechat: Running) -> AsyncIterator[Place]:
             "/secrets",
             "/install",
             "/limits",
+            "/billing",
+            "/plan",
             "/identity-keys",
             "/members",
             "/api-keys",
