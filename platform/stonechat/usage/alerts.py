@@ -167,7 +167,7 @@ async def _budget(session: AsyncSession, tenant_id: UUID) -> _Reached | None:
     return _Reached("budget", start, next_month(month), max(shares, default=0), "its budget", lines, words, data)
 
 
-def _due_plans() -> Select[tuple[UUID]]:
+def _due_plans() -> Select[UUID]:
     """Tenants that reached a level of their plan without an alert of it, as far as the counts say."""
     row = UsageAllowanceRow
     level = _level((row.used_messages, row.included_messages), (row.used_tokens, row.included_tokens))
@@ -175,7 +175,7 @@ def _due_plans() -> Select[tuple[UUID]]:
     return select(row.tenant_id).where(due).order_by(row.tenant_id).limit(AT_ONCE)
 
 
-def _due_budgets() -> Select[tuple[UUID]]:
+def _due_budgets() -> Select[UUID]:
     row = UsageBudgetRow
     month = month_of(clock.now())
     start = literal(datetime.combine(month, time(), UTC))
