@@ -149,6 +149,9 @@ async def at_work(request: Request, services: AppServices) -> AtWork:
     return AtWork(person, held)
 
 
+Worker = Annotated[AtWork, Depends(at_work)]
+
+
 @asynccontextmanager
 async def support_console(
     request: Request,
@@ -179,9 +182,7 @@ async def support_console(
 def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
     """A dependency that yields the `Console` of a person whose role is at least `role`."""
 
-    async def console(
-        request: Request, services: AppServices, who: Annotated[AtWork, Depends(at_work)]
-    ) -> AsyncIterator[Console]:
+    async def console(request: Request, services: AppServices, who: Worker) -> AsyncIterator[Console]:
         person = who.person
         if person.tenant_id is None:
             raise Elsewhere("/console/tenants")

@@ -21,7 +21,7 @@ from stonechat.assistant.tools.context import ToolAccess
 from stonechat.assistant.tools.trials import list_mcp_tools, try_http_tool
 from stonechat.errors import InvalidInput
 from stonechat_admin import agent_abilities, agent_arguments, agent_pages, agent_tool_form
-from stonechat_admin.auth import Console, Editor, SignedInPerson, require
+from stonechat_admin.auth import Console, Editor, Worker, require
 from stonechat_admin.forms import Filled
 
 router = APIRouter(prefix="/console/agents/{agent_id}/abilities")
@@ -41,9 +41,9 @@ async def add_secret(agent_id: str, request: Request, console: Editor) -> Respon
 
 
 @router.post("/try")
-async def try_tool(agent_id: str, request: Request, services: AppServices, person: SignedInPerson) -> Response:
+async def try_tool(agent_id: str, request: Request, services: AppServices, who: Worker) -> Response:
     """Call the HTTP tool of the form with its examples, and show what the model would read."""
-    async with _console(request, services, person) as console:
+    async with _console(request, services, who) as console:
         await agent_pages.load(console, agent_id)
         sent, actor = await request.form(), console.actor
     typed = agent_tool_form.typed_values(sent, "http")
@@ -67,15 +67,15 @@ async def try_tool(agent_id: str, request: Request, services: AppServices, perso
                     arguments=arguments,
                 )
     why = agent_abilities.untried_because(form.errors or ({"": form.message} if form.message else {}), missing)
-    async with _console(request, services, person) as console:
+    async with _console(request, services, who) as console:
         shown = await agent_pages.load(console, agent_id)
         return await _draw(console, shown, sent, "http", form, trial=trial, untried=why)
 
 
 @router.post("/offers")
-async def show_offers(agent_id: str, request: Request, services: AppServices, person: SignedInPerson) -> Response:
+async def show_offers(agent_id: str, request: Request, services: AppServices, who: Worker) -> Response:
     """Ask the MCP server of the form what it offers, to be ticked."""
-    async with _console(request, services, person) as console:
+    async with _console(request, services, who) as console:
         await agent_pages.load(console, agent_id)
         sent, actor = await request.form(), console.actor
     typed = agent_tool_form.typed_values(sent, "mcp")
@@ -91,7 +91,7 @@ async def show_offers(agent_id: str, request: Request, services: AppServices, pe
         offered = await list_mcp_tools(
             server, actor, agent_id=agent_id, access=_access(services), knowledge=TenantDocuments(services.knowledge)
         )
-    async with _console(request, services, person) as console:
+    async with _console(request, services, who) as console:
         shown = await agent_pages.load(console, agent_id)
         return await _draw(console, shown, sent, "mcp", form, offered=offered)
 
@@ -108,9 +108,9 @@ async def _draw(
 
 
 @asynccontextmanager
-async def _console(request: Request, services: Services, person: SignedInPerson) -> AsyncIterator[Console]:
+async def _console(request: Request, services: Services, who: Worker) -> AsyncIterator[Console]:
     """The console of an editor, for as long as a transaction is needed."""
-    async with asynccontextmanager(require("editor"))(request, services, person) as console:
+    async with asynccontextmanager(require("editor"))(request, services, who) as console:
         yield console
 
 

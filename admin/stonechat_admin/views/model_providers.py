@@ -23,7 +23,7 @@ from stonechat.providers.service import (
     list_providers,
     update_provider_key,
 )
-from stonechat_admin.auth import Admin, Console, Editor, SignedInPerson, Viewer, require
+from stonechat_admin.auth import Admin, Console, Editor, Viewer, Worker, require
 from stonechat_admin.forms import Filled, refused
 from stonechat_admin.render import fragment
 
@@ -149,9 +149,9 @@ async def delete(provider_id: str, console: Admin) -> Response:
     )
 
 
-async def _editor(request: Request, services: AppServices, person: SignedInPerson) -> Actor:
+async def _editor(request: Request, services: AppServices, who: Worker) -> Actor:
     """Who asks, in a transaction that ends here: a provider may take seconds to answer, and holds up nobody meanwhile."""
-    async with asynccontextmanager(require("editor"))(request, services, person) as console:
+    async with asynccontextmanager(require("editor"))(request, services, who) as console:
         return console.actor
 
 
