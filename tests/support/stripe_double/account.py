@@ -13,7 +13,7 @@ from stripe._api_version import _ApiVersion
 
 from support.stripe_double.delivery import Delivery, Destination, body_of
 from support.stripe_double.refusals import missing
-from support.stripe_double.shapes import filled
+from support.stripe_double.shapes import filled, known_fields
 from support.stripe_double.wire import rendered
 
 Json = dict[str, Any]
@@ -79,7 +79,7 @@ class Account:
 
     def put(self, values: Json) -> Json:
         """Keep an object, with every field of its kind that was not given as null."""
-        values = filled({"livemode": False, **values})
+        values = filled(({"livemode": False} if "livemode" in known_fields(values["object"]) else {}) | values)
         self.objects[values["id"]] = values
         self.tables.setdefault(values["object"], {})[values["id"]] = values
         return values

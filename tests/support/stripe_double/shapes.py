@@ -146,6 +146,7 @@ def required_fields(kind: str) -> frozenset[str]:
     return _fields(kind)[0]
 
 
+@cache
 def known_fields(kind: str) -> frozenset[str]:
     return _fields(kind)[0] | _fields(kind)[1] | {"deleted"}
 
