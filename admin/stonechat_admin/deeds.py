@@ -26,6 +26,7 @@ NOUNS = {
     "tenant": "The account",
     "plan": "The plan",
     "billing": "Paying for the plan",
+    "invoice": "Invoices",
     "subscription": "The subscription",
     "support": "Looks by operators",
 }

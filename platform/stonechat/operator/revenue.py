@@ -129,7 +129,7 @@ _MONTH = text("""
         left join tenant_plans p on p.tenant_id = t.tenant_id
         left join tenant_months m on m.tenant_id = t.tenant_id and m.month = :month
         where :plan = '' or coalesce(p.plan_key, :default_plan) = :plan),
-    charged as (
+    charged as materialized (
         select u.tenant_id, u.name, u.plan_key, u.answers, u.tokens, u.cost_micros,
             case when u.pays then coalesce(h.month_micros, 0)
                 + coalesce(greatest(u.tokens - h.included_tokens, 0) * h.overage / 1000, 0) else 0 end as now_micros,
@@ -139,10 +139,10 @@ _MONTH = text("""
                 or (cast(:overage as bigint) is null and coalesce(u.tokens > cast(:included_tokens as bigint), false))
                 as beyond
         from used u left join plans h on h.key = u.plan_key and h.version = u.plan_version)
-    select c.*, count(*) over () as tenants, (sum(now_micros) over ())::bigint as all_now,
-        (sum(then_micros) over ())::bigint as all_then, (sum(cost_micros) over ())::bigint as all_cost,
-        count(*) filter (where beyond) over () as all_beyond
-    from charged c order by abs(then_micros - now_micros) desc, name, tenant_id limit :most""")
+    select c.*, s.* from charged c cross join (
+        select count(*) as tenants, sum(now_micros)::bigint as all_now, sum(then_micros)::bigint as all_then,
+            sum(cost_micros)::bigint as all_cost, count(*) filter (where beyond) as all_beyond from charged) s
+    order by abs(then_micros - now_micros) desc, name, tenant_id limit :most""")
 
 
 def last_month() -> date:
