@@ -6,7 +6,7 @@ from typing import Any
 
 from support.stripe_double.account import Account
 from support.stripe_double.customers import CARD_NUMBERS, attached, new_card
-from support.stripe_double.invoices import rates_for
+from support.stripe_double.invoice_bodies import rates_for
 from support.stripe_double.pricing import cost_of, rounded
 from support.stripe_double.refusals import Refused, declined
 from support.stripe_double.routing import Call, listed, route

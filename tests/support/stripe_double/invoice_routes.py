@@ -9,6 +9,7 @@ from support.stripe_double import invoice_lines, invoices
 from support.stripe_double.account import Account
 from support.stripe_double.catalog import changed
 from support.stripe_double.customers import attached
+from support.stripe_double.invoice_bodies import build
 from support.stripe_double.pricing import Part, added, cost_of
 from support.stripe_double.refusals import Refused
 from support.stripe_double.routing import Call, listed, route
@@ -118,7 +119,7 @@ def _previewed(account: Account, subscription: Json, customer: Json, details: Js
                 lines += invoice_lines.licensed_lines(
                     account, subscription, item, (end, added(end, item["price"]["recurring"], 1))
                 )
-    invoice = invoices.build(account, customer, subscription=subscription, reason=reason, lines=lines, period=period,
+    invoice = build(account, customer, subscription=subscription, reason=reason, lines=lines, period=period,
                              invoice_id=account.new_id("upcoming_in"))  # fmt: skip
     if invoice["parent"]:
         invoice["parent"]["subscription_details"]["subscription_proration_date"] = (
