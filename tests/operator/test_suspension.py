@@ -80,7 +80,7 @@ async def test_answers_in_the_making_are_stopped(world: ConsoleWorld) -> None:
     async with services.database.tenant(tenant_id) as session:
         await session.execute(
             text(
-                "insert into threads (tenant_id, thread_id, user_id, agent_id, created_at) values (:tenant, 'thr_1', 'u', 'a', now())"
+                "insert into threads (tenant_id, thread_id, user_id, created_at) values (:tenant, 'thr_1', 'u', now())"
             ),
             ours,
         )
