@@ -101,7 +101,9 @@ class Browser:
         with self.world.counted() as queries:
             response = await self.http.request(method, path, headers=headers, **options)
         answer = Answer(response, queries)
-        if "text/html" in response.headers.get("content-type", "") and path.startswith(("/console", "/setup", "/operator")):
+        if "text/html" in response.headers.get("content-type", "") and path.startswith(
+            ("/console", "/setup", "/operator")
+        ):
             check_policy(answer)
         if method == "GET":
             most = MAX_OPERATOR_QUERIES if path.startswith("/operator") else MAX_QUERIES
