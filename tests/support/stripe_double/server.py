@@ -8,7 +8,6 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -271,7 +270,3 @@ def _protocol(api: Api) -> type[HttpToolsProtocol]:
             super().on_message_begin()
 
     return HangingUp
-
-
-def host_of(url: str) -> str:
-    return urlsplit(url).netloc
