@@ -36,7 +36,10 @@ const types = (asked: { body: unknown }[]) => asked.map(({ body }) => (body as {
 
 beforeEach(() => {
   vi.clearAllMocks();
-  storage = safeStorage("t.", () => { throw new Error("blocked"); });
+  const held = new Map<string, string>();
+  storage = safeStorage("t.", () => ({
+    getItem: (key) => held.get(key) ?? null, setItem: (key, value) => void held.set(key, value), removeItem: (key) => void held.delete(key),
+  }));
   session = {
     token: async () => "token",
     renew: async () => "token",
