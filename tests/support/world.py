@@ -37,6 +37,10 @@ MODES: tuple[Mode, ...] = ("as built", "predicates removed", "row-level security
 ORIGIN = "https://isolation.example"
 
 
+ADDED_UP = {"tenant_summaries", "tenant_months"}
+"""Sums that the clock makes for operators, whoever asks for what."""
+
+
 @dataclass
 class User:
     """A visitor with a conversation."""
@@ -95,6 +99,8 @@ class World:
             )
             digests = {}
             for (table,) in tables:
+                if table in ADDED_UP:
+                    continue
                 # When a key was last used is no one's secret, and changes by the tenant's own doing.
                 digest = await connection.fetchval(
                     f"select md5(coalesce(string_agg(line, '|' order by line), '')) from (select "
