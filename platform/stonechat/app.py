@@ -240,7 +240,14 @@ def create_app(settings: Settings, *, with_worker: bool = False) -> Application:
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     app.router.routes.extend([*chatkit.routes(), *cited.routes()])  # first, because they are asked for most
     app.include_router(health.router)
-    for router in (embed.assets_router, embed.router, sessions.router, uploads.router, me.router, stripe_webhooks.router):
+    for router in (
+        embed.assets_router,
+        embed.router,
+        sessions.router,
+        uploads.router,
+        me.router,
+        stripe_webhooks.router,
+    ):
         app.include_router(router)
     management = APIRouter(prefix="/api/v1")
     for room in (

@@ -115,6 +115,10 @@ async def test_a_slow_reader_gets_the_whole_file(monkeypatch: pytest.MonkeyPatch
     assert read == pieces
 
 
+async def _all(chunks: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
 async def test_a_reader_that_does_not_go_on_gives_the_connection_back(
     store: tuple[S3Store, FakeS3], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,10 +128,11 @@ async def test_a_reader_that_does_not_go_on_gives_the_connection_back(
     fake.objects[f"stonechat/{tenant_id.hex}/a"] = bytes(32 * 1024 * 1024)  # more than waits between the two
     pool = files._client._transport._pool  # type: ignore[attr-defined]
     chunks = await files.stream(tenant_id, "a")
+    await anext(chunks)
+    while pool.connections:
+        await asyncio.sleep(0.01)
     with pytest.raises(Unavailable, match="in the middle"):
-        async for _ in chunks:
-            while pool.connections:
-                await asyncio.sleep(0.01)
+        await _all(chunks)
 
 
 async def test_a_store_that_stops_in_the_middle_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -21,17 +22,16 @@ from support.stripe_gateway import stripe_in_process
 
 
 async def prove(*, customers: int, events: int, seed: int) -> Counted:
-    with tempfile.TemporaryDirectory() as folder:
-        async with admin_server(Path(folder)) as admin_url:
-            async with migrated_database(admin_url, "stonechat_prove_billing_replay") as addresses:
-                database = Database(addresses.web_url, pool_size=10)
-                try:
-                    with held_clock() as hands:
-                        async with stripe_in_process(clock=hands.now) as stripe:
-                            replay = Replay(database, addresses.admin_url, stripe, hands, seed=seed)
-                            return await replay.run(customers=customers, events=events)
-                finally:
-                    await database.close()
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        admin_url = await stack.enter_async_context(admin_server(Path(folder)))
+        addresses = await stack.enter_async_context(migrated_database(admin_url, "stonechat_prove_billing_replay"))
+        database = Database(addresses.web_url, pool_size=10)
+        stack.push_async_callback(database.close)
+        hands = stack.enter_context(held_clock())
+        stripe = await stack.enter_async_context(stripe_in_process(clock=hands.now))
+        replay = Replay(database, addresses.admin_url, stripe, hands, seed=seed)
+        return await replay.run(customers=customers, events=events)
 
 
 def main() -> int:

@@ -146,9 +146,7 @@ async def update_source(
 
 
 @router.post("/sources/{source_id}/sync", summary="Fetch a web source again, now")
-async def sync_source(
-    source_id: str, actor: ApiActor, session: TenantSession, services: AppServices
-) -> SourceOut:
+async def sync_source(source_id: str, actor: ApiActor, session: TenantSession, services: AppServices) -> SourceOut:
     """A source that is being fetched already, or was written here, stays as it is."""
     await services.flags.require("web_sources", actor.tenant_id)
     return SourceOut.of(await web_sources.sync_source(session, actor, source_id=source_id))
