@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from stonechat.billing.customers import register_customer
+from stonechat.accounts.actor import system
+from stonechat.billing.customers import ensure_customer, register_customer
+from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.meters import Slice, meter_tenant, slices_between
 from stonechat.billing.sending import Round, send_all, send_waiting
+from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
-from stonechat.plans.subscription import set_subscription
+from stonechat.errors import UpstreamFailed
+from stonechat.plans.subscription import get_subscription, set_subscription
+from stonechat.settings import Settings
+from stonechat.usage.allowance import put_overage
 from support.billing import START, Hands, held_clock, ledger_tokens, outbox, paying_tenant, use
 from support.crashes import Killed, mortal
 from support.stripe_double import Mode
@@ -56,6 +63,17 @@ class Acme:
 
     def told(self) -> int:
         return self.stripe.told(self.customer_id)
+
+    async def buys_pro_with_overage(self) -> BillingService:
+        """A subscription with the metered item, paid at once."""
+        billing = BillingService(Settings(), self.database, gateway=self.stripe.gateway)
+        actor = system(self.tenant_id)
+        async with self.database.tenant(self.tenant_id) as session:
+            await put_overage(session, actor, opt_in=True, spend_cap_micros=None)
+            (await ensure_customer(session, self.tenant_id, provider="stripe")).trial_used_at = START
+        self.stripe.double.pay(await billing.checkout(actor, "pro", return_url=Settings().public_url))
+        await billing.sync(self.tenant_id)
+        return billing
 
 
 @pytest.fixture
@@ -140,6 +158,55 @@ async def test_use_belongs_to_the_period_it_was_used_in(acme: Acme, hands: Hands
     await acme.send()
     assert acme.told() == 120
     assert acme.stripe.told(acme.customer_id, start=START, end=boundary) == 100
+
+
+@pytest.mark.parametrize("before", [0, 90_000_001])
+async def test_an_upgrade_loses_no_use_of_its_hour(
+    acme: Acme, hands: Hands, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """The old price's use is invoiced with the change: what is told afterwards as of before it is on no invoice."""
+    billing = await acme.buys_pro_with_overage()
+    hands.move(days=3, minutes=20)
+    if before:
+        await acme.use(before)
+    hands.move(minutes=5)
+    change = acme.stripe.gateway.update_subscription
+
+    async def slowly(*args: Any) -> Any:
+        hands.move(seconds=2)
+        return await change(*args)
+
+    monkeypatch.setattr(acme.stripe.gateway, "update_subscription", slowly)
+    await billing.change_plan(system(acme.tenant_id), "business")
+    double = acme.stripe.double
+    assert double.tokens_invoiced(acme.customer_id, METER_EVENT) == before
+    hands.move(minutes=2)
+    await acme.use(9)
+    hands.move(hours=1)
+    await acme.meter()
+    await acme.send()
+    for hours in (32 * 24, 2):
+        hands.move(hours=hours)
+        double.tick()
+    assert double.tokens_invoiced(acme.customer_id, METER_EVENT) == acme.told() == before + 9
+
+
+async def test_an_upgrade_waits_until_stripe_takes_the_use_before_it(
+    acme: Acme, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    billing = await acme.buys_pro_with_overage()
+    hands.move(minutes=5)
+    await acme.use(7)
+    hands.move(minutes=5)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise UpstreamFailed("Stripe cannot do this right now.")
+
+    monkeypatch.setattr(acme.stripe.gateway, "send_use", refuse)
+    with pytest.raises(UpstreamFailed):
+        await billing.change_plan(system(acme.tenant_id), "business")
+    async with acme.database.tenant(acme.tenant_id) as session:
+        assert (await get_subscription(session, acme.tenant_id)).plan_key == "pro"
 
 
 async def test_a_worker_that_slept_catches_up(acme: Acme, hands: Hands) -> None:

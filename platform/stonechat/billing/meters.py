@@ -7,7 +7,9 @@
    Stripe promises that for a day; what is older and uncertain is looked up in Stripe's own count before it is sent again.
 
 A slice is an hour of UTC, cut where a billing period begins or ends, so that use is invoiced with the period it belongs to;
-Stripe keeps a period's invoice open for an hour. Chats are not part of any of this.
+Stripe keeps a period's invoice open for an hour. It is told as of the slice's last second: after a
+change of prices within the hour that is the new price's time, which is still to be invoiced; what the old one counts is told
+before the change. Chats are not part of any of this.
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ async def meter_tenant(
     """Add to the tenant's outbox what the ledger holds beyond it, of slices that are over. Twice adds nothing.
 
     `everything` looks at all slices that Stripe still takes, not only at recent ones. `closing` ends the last slice now, for
-    a customer who leaves. Returns how many rows were added.
+    a customer who changes plans or leaves. Returns how many rows were added.
     """
     customer = BillingCustomerRow
     locked = select(customer).where(customer.tenant_id == tenant_id).with_for_update()

@@ -100,7 +100,7 @@ async def _send(database: Database, gateway: StripeGateway, row: MeterRow, done:
     try:
         uncertain = row.first_attempt_at is not None and row.first_attempt_at < now - REMEMBERED
         if not (uncertain and await _is_counted(database, gateway, row)):
-            await gateway.send_use(row.customer_id, tokens=row.tokens, identifier=row.identifier, at=row.slice_start)
+            await gateway.send_use(row.customer_id, tokens=row.tokens, identifier=row.identifier, at=_as_of(row))
     except StonechatError as error:
         done.failed += 1
         if "stripe_status" not in error.members:  # a refusal is about this row alone
@@ -149,17 +149,23 @@ def _pause(row: MeterRow, error: StonechatError) -> timedelta:
 async def _is_counted(database: Database, gateway: StripeGateway, row: MeterRow) -> bool:
     """Whether a row that was sent long ago, nobody knows with what success, is in Stripe's count of its minute."""
     table = MeterRow
-    start = row.slice_start.replace(second=0, microsecond=0)
+    start = _as_of(row).replace(second=0, microsecond=0)
     end = start + timedelta(minutes=1)
     async with database.tenant(row.tenant_id) as session:
-        sent = await session.scalar(
-            select(func.coalesce(func.sum(table.tokens), 0)).where(
+        touching = await session.scalars(
+            select(table).where(
                 table.tenant_id == row.tenant_id,
                 table.customer_id == row.customer_id,
-                table.slice_start >= start,
                 table.slice_start < end,
+                table.slice_end > start,
                 table.state == "sent",
             )
         )
+        sent = sum(one.tokens for one in touching if start <= _as_of(one) < end)
     counted = await gateway.use_told(await gateway.ensure_meter(), row.customer_id, start=start, end=end)
-    return counted >= int(sent or 0) + row.tokens
+    return counted >= sent + row.tokens
+
+
+def _as_of(row: MeterRow) -> datetime:
+    """The moment that a row's use is told as of: the last second of its slice."""
+    return max(row.slice_start, row.slice_end - timedelta(seconds=1))

@@ -11,14 +11,12 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.billing.gateway import StripeGateway
 from stonechat.billing.manual import ManualBilling
-from stonechat.billing.meters import meter_tenant
 from stonechat.billing.none import NoBilling
 from stonechat.billing.provider import BillingProvider, ChangePreview
-from stonechat.billing.sending import is_all_told, send_waiting
 from stonechat.billing.stripe_provider import StripeBilling
 from stonechat.billing.webhooks import request_sync
 from stonechat.db.session import Database
-from stonechat.errors import InvalidInput, Unavailable, UpstreamFailed, UpstreamTimedOut
+from stonechat.errors import InvalidInput, Unavailable, UpstreamTimedOut
 from stonechat.plans.platform_settings import BILLING, get_setting
 from stonechat.plans.subscription import Provider, get_subscription
 from stonechat.settings import Settings
@@ -106,8 +104,6 @@ class BillingService:
         """End the plan. All data stays, and can be read, exported and deleted."""
         actor.require("admin")
         async with self._in_turn():
-            if not at_period_end and self._stripe is not None:
-                await self._tell_all(actor.tenant_id)
             await (await self.provider(actor.tenant_id)).cancel(actor.tenant_id, at_period_end=at_period_end)
         await self._note(actor, "billing.cancel", at_period_end=at_period_end)
 
@@ -150,17 +146,7 @@ class BillingService:
         as bookkeeping demands.
         """
         if self._stripe is not None:
-            await self._tell_all(tenant_id)
             await self._stripe.cancel(tenant_id, at_period_end=False)
-
-    async def _tell_all(self, tenant_id: UUID) -> None:
-        """Tell Stripe of use up to this moment, so that the last invoice holds it. Raises `UpstreamFailed`."""
-        assert self.gateway is not None  # noqa: S101
-        async with self._database.tenant(tenant_id) as session:
-            await meter_tenant(session, tenant_id, everything=True, closing=True)
-        await send_waiting(self._database, self.gateway, tenant_id)
-        if not await is_all_told(self._database, tenant_id):
-            raise UpstreamFailed("Stripe does not take the last use yet. Try again in some minutes.")
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:

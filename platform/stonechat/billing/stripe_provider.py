@@ -13,13 +13,15 @@ from uuid import UUID
 from stonechat import clock
 from stonechat.billing.customers import get_customer, named, register_customer
 from stonechat.billing.gateway import Json, StripeGateway
+from stonechat.billing.meters import meter_tenant
 from stonechat.billing.pricing import PriceList
 from stonechat.billing.provider import ChangeKind, ChangeLine, ChangePreview
 from stonechat.billing.reading import Seen, base_item, moment, overage_item, read_subscriptions
+from stonechat.billing.sending import is_all_told, send_waiting
 from stonechat.billing.sync import sync_customer
 from stonechat.billing.webhooks import match_events
 from stonechat.db.session import Database
-from stonechat.errors import BillingOff, InvalidInput
+from stonechat.errors import BillingOff, InvalidInput, UpstreamFailed
 from stonechat.plans.catalog import plan_terms
 from stonechat.plans.platform_settings import get_setting
 from stonechat.plans.subscription import Provider, get_subscription
@@ -141,6 +143,8 @@ class StripeBilling:
             await self._release(seen)
         match kind:
             case "upgrade":
+                if overage_item(seen.subscription) is not None:
+                    await self._tell_all(tenant_id)  # use at the old price is invoiced with the change, and never after
                 params: Json = {
                     "items": await self._changed_items(tenant_id, seen, terms),
                     "proration_behavior": "always_invoice",
@@ -169,6 +173,8 @@ class StripeBilling:
         if standing is None:
             await self.sync_customer(tenant_id)
             return
+        if not at_period_end:
+            await self._tell_all(tenant_id)
         await self._release(standing.seen)
         if at_period_end:
             await self._gateway.update_subscription(standing.seen.id, {"cancel_at_period_end": True})
@@ -295,6 +301,14 @@ class StripeBilling:
         elif wanted:
             items.append({"price": prices.overage})
         return items
+
+    async def _tell_all(self, tenant_id: UUID) -> None:
+        """Tell Stripe of use up to this moment, so that the invoice to come holds it. Raises `UpstreamFailed`."""
+        async with self._database.tenant(tenant_id) as session:
+            await meter_tenant(session, tenant_id, everything=True, closing=True)
+        await send_waiting(self._database, self._gateway, tenant_id)
+        if not await is_all_told(self._database, tenant_id):
+            raise UpstreamFailed("Stripe does not take the last use yet. Try again in some minutes.")
 
     async def _release(self, seen: Seen) -> None:
         schedule = seen.subscription.get("schedule")
