@@ -232,7 +232,8 @@ async def test_a_cap_bounds_what_goes_beyond_the_plan(world: ConsoleWorld, tenan
     await on(world, tenant_id, "pro")
     admin = await world.signed_in("admin", tenant_id=tenant_id)
     assert "$0.002 for 1,000 tokens" in (await admin.page(PATH)).one("#overage-form").text()
-    await admin.htmx("POST", f"{PATH}/overage", {"opt_in": "on", "cap": "a lot"}, status=422)
+    for unclear in ("a lot", "7,50"):
+        await admin.htmx("POST", f"{PATH}/overage", {"opt_in": "on", "cap": unclear}, status=422)
     saved = await admin.htmx("POST", f"{PATH}/overage", {"opt_in": "on", "cap": "25"})
     assert saved.one("[name=cap]").attributes["value"] == "25"
     assert paid.asked[-1] == ("overage_changed",)

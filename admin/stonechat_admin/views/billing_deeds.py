@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager, suppress
-from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request, Response
@@ -19,12 +18,12 @@ from stonechat.errors import BillingOff, InvalidInput, StonechatError, Unavailab
 from stonechat.plans.entitlements import entitlements
 from stonechat.plans.words import money
 from stonechat.usage.allowance import allowance_state, put_overage
-from stonechat.usage.prices import MICROS
 from stonechat_admin.auth import AtWork, at_work, require
 from stonechat_admin.forms import refused
 from stonechat_admin.plan_words import day_of
 from stonechat_admin.render import fragment, go, is_partial, page
 from stonechat_admin.views.billing import PATH, has_live_subscription, usage_values
+from stonechat_admin.views.usage import micros_of
 
 router = APIRouter()
 _log = logging.getLogger(__name__)
@@ -160,9 +159,9 @@ def _outward(request: Request, url: str) -> Response:
 
 
 def _micros(typed: str) -> int | None:
-    text = typed.strip().removeprefix("$").replace(",", "").strip()
-    if not text:
+    if not typed.strip():
         return None
-    if not (text.isascii() and text.replace(".", "", 1).isdigit()):
-        raise InvalidInput("Write an amount such as 25 or 7.50, or nothing for no cap.")
-    return int(Decimal(text) * MICROS)
+    try:
+        return micros_of(typed)
+    except ValueError:
+        raise InvalidInput("Write an amount such as 25 or 7.50, or nothing for no cap.") from None

@@ -100,7 +100,7 @@ async def save_budget(
     except ValueError:
         errors["max_tokens"] = "Write a whole number, or nothing."
     try:
-        micros = _micros(max_dollars) if max_dollars.strip() else None
+        micros = micros_of(max_dollars) if max_dollars.strip() else None
         budget = Budget(max_tokens=budget.max_tokens, max_cost_micros=micros)
     except ValueError:
         errors["max_dollars"] = "Write an amount such as 25 or 7.50, or nothing."
@@ -164,7 +164,8 @@ def _decimal(typed: str) -> Decimal:
     return Decimal(text.replace(",", ""))
 
 
-def _micros(typed: str) -> int:
+def micros_of(typed: str) -> int:
+    """Millionths. Raises `ValueError` for what is no amount."""
     return int(_decimal(typed) * MICROS)
 
 
