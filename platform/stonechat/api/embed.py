@@ -107,7 +107,9 @@ async def get_frame(
     except (AgentNotPublished, TenantSuspended) as refused:
         error = refused
     stock = None
-    if agent is not None and agent["renderer"] == "chatkit" and key.openai_domain_key:
+    # Opened by itself, this is a page of the console's own site, sent with the session of whoever is signed in there.
+    alone = request.headers.get("sec-fetch-dest") == "document"
+    if agent is not None and agent["renderer"] == "chatkit" and key.openai_domain_key and not alone:
         stock = StockRenderer(services.settings.chatkit_script, key.openai_domain_key)
     parent = _parent_of(request, key)
     background.add_task(services.installs.note_seen, key, origin=parent)
