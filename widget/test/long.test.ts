@@ -3,6 +3,7 @@ import { Lexer } from "marked";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Entry } from "../src/chat/state.ts";
 import { createEntries } from "../src/frame/view/entries.ts";
+import { h, icon, setAttribute, setText } from "../src/frame/view/dom.ts";
 import { createLog } from "../src/frame/view/log.ts";
 import { emptyState, type ChatState } from "../src/chat/state.ts";
 import { MarkdownView } from "../src/frame/view/markdown.ts";
@@ -80,6 +81,31 @@ describe("a conversation of thousands", () => {
     list.draw(many(0, 3));
     expect(order(list.element)).toEqual(["m0", "m2"]);
     expect(told).toHaveBeenCalledOnce();
+  });
+
+  it("holds nothing that only a style hides: where nothing is laid out, screen readers would read it", () => {
+    const kit = { h, icon, setAttribute, setText, locale: ENGLISH, pictureAddress: () => null, announce: () => undefined } as never;
+    const log = createLog({ locale: ENGLISH, agentName: "A", kit, extras: () => Promise.reject(new Error()), judged: true }, document.createElement("div"), { retry: () => undefined, earlier: () => undefined });
+    const asked = (key: string, quoted_text: string | null = null): Entry => ({ key, status: "done", local: false, item: { id: key, thread_id: "t", type: "user_message", quoted_text, attachments: [], content: [{ type: "input_text", text: key }] } as never });
+    const called: Entry = { key: "c", status: "done", local: false, item: { id: "c", thread_id: "t", type: "client_tool_call", status: "completed" } as never };
+    const thread = (type: string) => ({ id: "t", title: null, status: { type } }) as never;
+    let last = emptyState;
+    const show = (entries: Entry[], status = "active") => {
+      const next: ChatState = { ...emptyState, entries, thread: thread(status) };
+      log.update(next, last);
+      last = next;
+    };
+    const again = () => [...log.element.querySelectorAll(".deed-retry")].map((button) => button.closest(".message")?.getAttribute("data-item-id"));
+    const entries = [asked("q1"), entry("a1"), asked("q2", "a1"), called, ...many(0, 30)];
+    show(entries);
+    expect(again()).toEqual(["m29"]);
+    expect([...log.element.querySelectorAll(".part [hidden]:not(:empty), .part ul, .part blockquote, .part > [hidden]:not(:empty)")].map(({ textContent }) => textContent)).toEqual(["a1"]);
+    show(entries, "locked");
+    expect(again()).toEqual([]);
+    show([...entries, asked("q3")]);
+    expect(again()).toEqual([]);
+    show([...entries, asked("q3"), entry("a3")]);
+    expect(again()).toEqual(["a3"]);
   });
 
   it("asks for its past before the reader has reached the beginning, once a page", () => {

@@ -1,4 +1,4 @@
-/** What can be done with a finished answer: copy it, judge it (and say why), have it written again. */
+/** What can be done with a finished answer: copy it, judge it (and say why). The log adds to the last one's to have it written again. */
 import type { Kit, LoadExtras } from "../../items/kit.ts";
 import { h, icon, setAttribute, type IconName } from "./dom.ts";
 
@@ -23,17 +23,16 @@ export interface Judging {
   readonly extras: LoadExtras;
   /** Whether visitors may judge answers. */
   readonly judged: boolean;
-  /** Have the last answer written again. */
-  readonly again: () => void;
 }
 
-export function deedsOf({ kit, extras, judged, again }: Judging, answer: Answer): HTMLElement[] {
+export function tool(name: IconName, label: string, use: () => void): HTMLButtonElement {
+  const button = h("button", { type: "button", class: `deed deed-${name}`, "aria-label": label, title: label }, icon(name));
+  button.onclick = use;
+  return button;
+}
+
+export function deedsOf({ kit, extras, judged }: Judging, answer: Answer): HTMLElement[] {
   const { locale: { t }, deeds, announce } = kit;
-  const tool = (name: IconName, label: string, use: () => void) => {
-    const button = h("button", { type: "button", class: `deed deed-${name}`, "aria-label": label, title: label }, icon(name));
-    button.onclick = use;
-    return button;
-  };
   const copy = tool("copy", t("copy"), async () => {
     await copyText(answer.text, answer.shown);
     announce(t("copied"));
@@ -72,7 +71,5 @@ export function deedsOf({ kit, extras, judged, again }: Judging, answer: Answer)
     setAttribute(button, "aria-pressed", "false");
     row.append(button);
   }
-  // Seen under the last answer only: what follows an answer would go with it.
-  row.append(tool("retry", t("retry"), again));
   return [row, below];
 }

@@ -27,24 +27,24 @@ const userMessage: Maker<UserMessageItem> = ({ kit }) => {
   const files = h("ul", { class: "files", role: "list", "aria-label": locale.t("attached_files") });
   const text = h("div", { class: "bubble", dir: "auto" });
   const state = h("div", { class: "state" });
+  const who = h("span", { class: "hidden" }, locale.t("you_said"));
+  const element = h("div", { class: "message user", "data-role": "user" });
   let drawn: readonly Attachment[] = [];
-  files.hidden = true;
   return {
-    element: h("div", { class: "message user", "data-role": "user" }, h("span", { class: "hidden" }, locale.t("you_said")), quote, files, text, state),
+    element,
     draw({ content, quoted_text, attachments }, status, local) {
-      quote.hidden = !quoted_text;
       setText(quote, quoted_text ?? "");
       if (attachments.length !== drawn.length || attachments.some((file, at) => file.id !== drawn[at]?.id)) {
-        files.hidden = !attachments.length;
         files.replaceChildren(...attachments.map((file) => h("li", {}, attached(file, kit))));
         drawn = attachments;
       }
       const said = content.map((part) => part.text).join("");
-      text.hidden = !said;
       if (content.some(({ type }) => type === "input_tag")) {
         text.replaceChildren(...content.map((part) => (part.type === "input_tag" ? h("span", { class: "tag" }, part.text) : part.text)));
       } else setText(text, said);
       setText(state, local && status === "failed" ? locale.t("not_sent") : "");
+      const parts = [who, quoted_text && quote, attachments.length > 0 && files, said && text, state].filter((part) => part instanceof HTMLElement);
+      if (parts.some((part, at) => part !== element.children[at])) element.replaceChildren(...parts);
     },
   };
 };
@@ -204,11 +204,12 @@ const image: Maker<ThreadItem & { type: "generated_image" }> = ({ kit }) => {
 /** While the page is asked, one line says so; afterwards there is nothing to see. */
 const toolCall: Maker<ThreadItem & { type: "client_tool_call" }> = ({ kit: { locale } }) => {
   const line = h("div", { class: "activity" }, h("span", { class: "spinner" }), h("span", {}, locale.t("page_asked")));
-  const element = h("div", { class: "message aside", "data-role": "tool" }, line);
+  const element = h("div", { class: "message aside", "data-role": "tool" });
   return {
     element,
     draw(item, status) {
       element.hidden = item.status !== "pending" || status !== "done";
+      element.replaceChildren(...(element.hidden ? [] : [line]));
     },
   };
 };

@@ -2,6 +2,7 @@
 import type { ChatState, Notice } from "../../chat/state.ts";
 import type { Kit, LoadExtras } from "../../items/kit.ts";
 import type { Locale } from "../../locale/index.ts";
+import { tool } from "./deeds.ts";
 import { h, icon, setAttribute, setText } from "./dom.ts";
 import { createEntries } from "./entries.ts";
 import { failureCard } from "./failure.ts";
@@ -41,7 +42,8 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
     scroller.focus({ preventScroll: true });
     events.retry();
   };
-  const context: Context = { agentName, extras, judged, again, kit: { ...given.kit, grew } };
+  const context: Context = { agentName, extras, judged, kit: { ...given.kit, grew } };
+  const retry = tool("retry", locale.t("retry"), again);
   const earlier = h("button", { type: "button", class: "link earlier" }, locale.t("earlier"));
   earlier.onclick = () => events.earlier();
   const entries = createEntries((entry) => itemView(entry, context));
@@ -100,6 +102,13 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
     }
   };
 
+  /** One button, under the last answer: what follows an answer would go with it. */
+  const placeRetry = (isLocked: boolean) => {
+    const row = isLocked ? null : entries.element.lastElementChild?.lastElementChild?.querySelector(".deeds");
+    if (!row) retry.remove();
+    else if (retry.parentElement !== row) row.append(retry);
+  };
+
   const noticeCard = ({ level, title, message }: Notice) => {
     const body = h("div", { class: "prose" });
     new MarkdownView(body).update(message, [], false);
@@ -121,8 +130,8 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
       earlier.disabled = state.history.phase === "loading";
       setText(earlier, state.history.phase === "loading" ? locale.t("loading") : locale.t("earlier"));
       setAttribute(scroller, "aria-busy", state.phase !== "idle" || state.history.phase === "loading" ? "true" : "false");
-      scroller.toggleAttribute("data-locked", state.thread !== null && state.thread.status.type !== "active");
       if (state.entries !== previous.entries) entries.draw(state.entries);
+      placeRetry(state.thread !== null && state.thread.status.type !== "active");
       drawActivity(state);
       if (state.notices !== previous.notices) notices.replaceChildren(...state.notices.map(noticeCard));
       if (state.failure !== previous.failure || state.phase !== previous.phase) {
