@@ -4,6 +4,9 @@ import { SessionLapsed } from "../src/net/problem.ts";
 import { sessionFetch } from "../src/stock/fetch.ts";
 import { stockLocale } from "../src/stock/locales.ts";
 import { readWritten, recordOf, stockOptions, type Moment } from "../src/stock/options.ts";
+import { runStock } from "../src/stock/run.ts";
+import { h, sheetOf } from "../src/frame/view/dom.ts";
+import { ENGLISH } from "../src/locale/index.ts";
 import { faultsOf } from "./double/shape.ts";
 
 const moment = (change: Partial<Moment> = {}): Moment => ({
@@ -99,6 +102,34 @@ describe("the options of OpenAI's front end", () => {
     expect(recordOf([1, 2])).toEqual({ result: [1, 2] });
     expect(recordOf("three")).toEqual({ result: "three" });
     expect(recordOf(undefined)).toEqual({ result: null });
+  });
+});
+
+describe("whoever signs in while it is waited for", () => {
+  it("is not shown the conversation of who was there before", async () => {
+    vi.stubGlobal("matchMedia", () => Object.assign(new EventTarget(), { matches: false }));
+    const config = { agent: PLAIN, stock: { script: "https://chat.example.com/none.js", domain_key: "domain_pk_1" } };
+    document.body.innerHTML = `<script type="application/json" id="stonechat-config">${JSON.stringify(config)}</script>`;
+    vi.spyOn(document.head, "append").mockImplementation(() => undefined); // nothing is loaded
+    let heard: (message: unknown) => void = () => undefined;
+    const users = ["u1", "u2"];
+    const user = async () => ({ id: users.shift(), verified: false });
+    const history = vi.fn(async (id: string) => ({ thread: { id } }));
+    const kept = JSON.stringify({ user: "u1", thread: "thr_1", run: null });
+    runStock({
+      h, sheetOf, locale: ENGLISH, wishes: [], session: { user, identify: user, expires: null },
+      parent: { hello: { layout: "inline" }, post: () => undefined, listen: (listener: typeof heard) => void (heard = listener) },
+      storage: { get: () => kept, set: () => undefined, remove: () => undefined }, api: { history }, instead: vi.fn(),
+    } as never);
+    await vi.waitFor(() => expect(history).toHaveBeenCalledWith("thr_1"));
+    heard({ type: "identify", userToken: "of u2" });
+    await vi.waitFor(() => expect(users).toEqual([]));
+    const threads: unknown[] = [];
+    customElements.define("openai-chatkit", class extends HTMLElement {
+      setOptions = ({ initialThread }: { initialThread: unknown }) => void threads.push(initialThread);
+    });
+    await vi.waitFor(() => expect(threads).toEqual([null]));
+    document.querySelector("openai-chatkit")?.dispatchEvent(new CustomEvent("chatkit.ready"));
   });
 });
 

@@ -202,9 +202,9 @@ class Stock {
     } catch {
       return; // the next request says so
     }
-    if (this.#over || !this.#element || this.#user.id === before) return;
-    this.#thread = null;
-    this.#mount();
+    if (this.#over || this.#user.id === before) return;
+    this.#thread = null; // it was the other's
+    if (this.#element) this.#mount();
   }
 
   /** The conversation that was on the screen when the visitor left, if it is still there. */
