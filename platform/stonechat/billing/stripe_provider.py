@@ -169,12 +169,12 @@ class StripeBilling:
 
     async def cancel(self, tenant_id: UUID, *, at_period_end: bool) -> None:
         """With the period, or at once with what was used invoiced and the rest of the period credited."""
+        if not at_period_end:
+            await self._tell_all(tenant_id)
         standing = await self._standing(tenant_id)
         if standing is None:
             await self.sync_customer(tenant_id)
             return
-        if not at_period_end:
-            await self._tell_all(tenant_id)
         await self._release(standing.seen)
         if at_period_end:
             await self._gateway.update_subscription(standing.seen.id, {"cancel_at_period_end": True})
