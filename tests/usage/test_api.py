@@ -16,7 +16,9 @@ from stonechat.accounts.actor import system
 from stonechat.accounts.api_keys import create_api_key
 from stonechat.api import usage
 from stonechat.api.dependencies import Services
+from stonechat.billing.webhooks import SYNC_JOB
 from stonechat.usage.ledger import ledger_entry, settle
+from support.billing import waiting_jobs
 from support.postgres import TestDatabase
 from support.visitors import build_app, client_of, running_services
 
@@ -170,6 +172,16 @@ async def test_what_the_plan_includes_is_told_and_its_end_is_the_tenants_to_shap
     assert (await api.put("/api/v1/usage/steps", json=steps)).json()["steps"] == steps["steps"]
     assert (await api.get("/api/v1/usage/steps")).json() == (await api.get("/api/v1/usage/allowance")).json()["steps"]
     assert (await api.get("/api/v1/usage/contacts")).json() == {"data": [], "next_cursor": None}
+
+
+async def test_overage_is_told_to_who_charges_for_it(
+    api: httpx.AsyncClient, services: Services, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await api.put("/api/v1/usage/overage", json={"opt_in": True})).is_success
+    assert await waiting_jobs(services.database, tenant_id, SYNC_JOB) == 0, "nothing is sold here"
+    monkeypatch.setattr(services.billing, "gateway", object())
+    assert (await api.put("/api/v1/usage/overage", json={"opt_in": True})).is_success
+    assert await waiting_jobs(services.database, tenant_id, SYNC_JOB) == 1
 
 
 @pytest.mark.parametrize(

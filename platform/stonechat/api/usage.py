@@ -12,9 +12,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from stonechat.api.dependencies import ApiActor, TenantSession
+from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.assistant import contacts
 from stonechat.assistant.contacts import Contact
+from stonechat.billing.webhooks import request_sync
 from stonechat.limits.addresses import limit_address
 from stonechat.usage import allowance, prices, quota, report
 from stonechat.usage.allowance import AllowanceState, Steps
@@ -105,8 +106,13 @@ class OverageIn(BaseModel):
 
 
 @router.put("/overage", summary="Opt in to overage, with a cap, or out of it")
-async def put_overage(body: OverageIn, actor: ApiActor, session: TenantSession) -> AllowanceState:
-    return await allowance.put_overage(session, actor, opt_in=body.opt_in, spend_cap_micros=body.spend_cap_micros)
+async def put_overage(
+    body: OverageIn, actor: ApiActor, session: TenantSession, services: AppServices
+) -> AllowanceState:
+    state = await allowance.put_overage(session, actor, opt_in=body.opt_in, spend_cap_micros=body.spend_cap_micros)
+    if services.billing.gateway is not None:
+        await request_sync(session, actor.tenant_id)  # only what the subscription has an item for is charged
+    return state
 
 
 @router.get("/steps", summary="Get what is done when nothing more may be used")
