@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from stonechat.db.session import Database
 
@@ -40,3 +42,13 @@ async def test_the_platform_reads_across_tenants_and_writes_nowhere(database: Da
     async with database.platform() as session:
         assert await session.scalar(COUNT, {"id": tenant_id}) == 1
         assert not await session.scalar(text("select has_table_privilege('tenants', 'update')"))
+
+
+@pytest.mark.parametrize("engine", ["engine", "platform_engine"])
+async def test_errors_do_not_repeat_what_people_wrote(database: Database, engine: str) -> None:
+    async with getattr(database, engine).connect() as connection:
+        with pytest.raises(DBAPIError) as failed:
+            await connection.execute(
+                text("select 1 / 0 from (values (cast(:said as text))) as t"), {"said": "my own words"}
+            )
+    assert "my own words" not in str(failed.value)

@@ -79,6 +79,7 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_SECONDS,
             pool_pre_ping=True,
+            hide_parameters=True,  # errors are logged, and parameters are what people wrote
             connect_args={"server_settings": server_settings(role, login=self._dsn.username), "timeout": 10},
         )
 
