@@ -34,6 +34,7 @@ from stonechat.assistant.config_parts import HistoryUse
 from stonechat.assistant.history import MAX_ITEMS, History, Summary, fit_history
 from stonechat.assistant.history_budget import context_window, cut_to_tokens, estimate_tokens, history_tokens
 from stonechat.assistant.tools.search import PASSAGES_KIND
+from stonechat.chat import reasons
 from support.assistant import user_message
 
 BASE = {"thread_id": "thr_1", "created_at": clock.now()}
@@ -186,6 +187,7 @@ def test_what_is_no_message_is_told_in_a_few_words(kind: str) -> None:
 def test_some_items_are_not_for_models() -> None:
     others = [
         memory({"kind": "stonechat.bookkeeping", "x": "secret"}),
+        memory({"kind": reasons.KIND, "judged": "negative", "reason": "secret"}),
         memory({"kind": PASSAGES_KIND, "query": 1, "chunk_ids": []}),
         memory(7),
         memory(""),
