@@ -39,7 +39,7 @@ const kit: Kit = {
   grew: () => undefined,
   announce: () => undefined,
 };
-const context = { agentName: "A", kit, extras: async () => extras, judged: true, again: () => undefined };
+const context = { agentName: "A", kit, extras: async () => extras, judged: true };
 
 // ── what may be on the screen ──
 
