@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
-from stonechat.billing.dunning import Notice, billing_notice, run_clocks
+from stonechat.billing import dunning
+from stonechat.billing.dunning import Notice, billing_notice, run_clock, run_clocks
 from stonechat.billing.invoices import InvoiceView, get_invoice, list_invoices
 from stonechat.billing.manual import ManualBilling, assign_plan, mark_paid, void_invoice
 from stonechat.billing.service import BillingService
@@ -138,6 +141,24 @@ async def test_the_clock_alone_ends_a_grace(database: Database, acme: UUID, hand
     await run_clocks(database, public_url=URL)
     async with database.tenant(acme) as session:
         assert (await get_subscription(session, acme)).status == "unpaid"
+
+
+async def test_a_clock_that_cannot_run_does_not_hold_up_the_others(
+    database: Database, acme: UUID, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await paying_tenant(database)
+    for tenant_id in (acme, other):
+        await assign(database, tenant_id, "starter", trial_days=14)
+    hands.move(days=12)
+
+    async def broken(session: AsyncSession, tenant_id: UUID, **options: Any) -> None:
+        if tenant_id == acme:
+            raise RuntimeError("this tenant's row is broken")
+        await run_clock(session, tenant_id, **options)
+
+    monkeypatch.setattr(dunning, "run_clock", broken)
+    await run_clocks(database, public_url=URL)
+    assert [len(await mails_to(database, tenant_id)) for tenant_id in (acme, other)] == [0, 1]
 
 
 async def test_a_trial_by_hand_is_followed_by_an_invoice(database: Database, acme: UUID, hands: Hands) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import system
+from stonechat.billing import meters
 from stonechat.billing.customers import ensure_customer, register_customer
 from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.meters import Slice, meter_tenant, slices_between
@@ -315,6 +318,24 @@ async def test_an_hour_without_stripe_is_made_up_for(acme: Acme, hands: Hands, m
     await acme.send()
     assert acme.told() == await ledger_tokens(acme.database, acme.tenant_id) == 1120
     assert {row.state for row in await outbox(acme.database, acme.tenant_id)} == {"sent"}
+
+
+async def test_one_customer_whose_use_cannot_be_counted_does_not_hold_up_the_others(
+    database: Database, stripe: StripeInProcess, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [await Acme(database, stripe).begin() for _ in range(2)]
+    hands.move(minutes=10)
+    await second.use(100)
+    hands.move(hours=1)
+
+    async def broken(session: AsyncSession, tenant_id: UUID, **options: Any) -> int:
+        if tenant_id == first.tenant_id:
+            raise RuntimeError("this tenant's row is broken")
+        return await meter_tenant(session, tenant_id, **options)
+
+    monkeypatch.setattr(meters, "meter_tenant", broken)
+    await meters.meter_all(database)
+    assert len(await outbox(database, second.tenant_id)) == 1
 
 
 async def test_one_customer_whom_stripe_refuses_does_not_hold_up_the_others(

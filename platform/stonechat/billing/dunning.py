@@ -6,6 +6,7 @@ then the tenant falls back to what everybody has for nothing, and keeps all its 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -29,6 +30,7 @@ DEFAULT_GRACE_DAYS, MAX_GRACE_DAYS = 7, 90
 REMIND_BEFORE = timedelta(days=2)
 TRIAL_MAIL_BEFORE = timedelta(days=3)
 AT_ONCE = 500
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,10 @@ def _next_mail(row: BillingCustomerRow, now: Subscription) -> tuple[str, str] | 
 
 
 async def run_clocks(database: Database, *, public_url: str) -> int:
-    """What the clock alone does: graces that have run, trials about to end. Returns how many tenants were looked at."""
+    """What the clock alone does: graces that have run, trials about to end. One that fails holds up nobody.
+
+    Returns how many tenants were looked at.
+    """
     plan = TenantPlanRow
     soon = clock.now() + max(TRIAL_MAIL_BEFORE, REMIND_BEFORE)
     due = ((plan.status == "past_due") & (plan.grace_until <= soon)) | (
@@ -150,8 +155,11 @@ async def run_clocks(database: Database, *, public_url: str) -> int:
             query = select(plan.tenant_id).where(due).order_by(plan.tenant_id).limit(AT_ONCE)
             tenants = list(await session.scalars(query if last is None else query.where(plan.tenant_id > last)))
         for tenant_id in tenants:
-            async with database.tenant(tenant_id) as session:
-                await run_clock(session, tenant_id, public_url=public_url)
+            try:
+                async with database.tenant(tenant_id) as session:
+                    await run_clock(session, tenant_id, public_url=public_url)
+            except Exception:
+                _log.exception("could not run a tenant's clock", extra={"tenant_id": str(tenant_id)})
         done += len(tenants)
         if len(tenants) < AT_ONCE:
             return done

@@ -15,6 +15,7 @@ before the change. Chats are not part of any of this.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,7 @@ OLDEST = timedelta(days=34)
 KEPT_FOR = timedelta(days=400)
 """What was told; far longer than late use can come."""
 TENANTS_AT_ONCE = 500
+_log = logging.getLogger(__name__)
 
 
 class Slice(NamedTuple):
@@ -57,7 +59,7 @@ class _Told:
 
 
 async def meter_all(database: Database, *, everything: bool = False) -> int:
-    """Bring every customer's outbox up to the ledger. Returns how many rows were added."""
+    """Bring every customer's outbox up to the ledger; one that fails holds up nobody. Returns how many rows were added."""
     customer = BillingCustomerRow
     added = 0
     last: UUID | None = None
@@ -67,8 +69,11 @@ async def meter_all(database: Database, *, everything: bool = False) -> int:
             later = query if last is None else query.where(customer.tenant_id > last)
             tenants = list(await session.scalars(later.order_by(customer.tenant_id).limit(TENANTS_AT_ONCE)))
         for tenant_id in tenants:
-            async with database.tenant(tenant_id) as session:
-                added += await meter_tenant(session, tenant_id, everything=everything)
+            try:
+                async with database.tenant(tenant_id) as session:
+                    added += await meter_tenant(session, tenant_id, everything=everything)
+            except Exception:
+                _log.exception("could not meter a tenant", extra={"tenant_id": str(tenant_id)})
         if len(tenants) < TENANTS_AT_ONCE:
             return added
         last = tenants[-1]
