@@ -58,6 +58,8 @@ async def test_a_plan_bounds_what_comes_into_being(database: Database, tenant_id
         ({"status": "active"}, "pro"),
         ({"status": "trialing", "trial_ends_at": NOW + DAY}, "pro"),
         ({"status": "trialing", "trial_ends_at": NOW - DAY}, "free"),
+        ({"status": "trialing", "provider": "none", "trial_ends_at": NOW - SYNC_SLACK / 2}, "free"),
+        ({"status": "trialing", "provider": "manual", "trial_ends_at": NOW - SYNC_SLACK / 2}, "pro"),
         ({"status": "trialing", "provider": "stripe", "trial_ends_at": NOW - SYNC_SLACK / 2}, "pro"),
         ({"status": "trialing", "provider": "stripe", "trial_ends_at": NOW - SYNC_SLACK * 2}, "free"),
         ({"status": "past_due"}, "pro"),

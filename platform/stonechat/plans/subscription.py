@@ -23,7 +23,7 @@ from stonechat.plans.terms import SELF_HOSTED, PlanTerms
 Provider = Literal["none", "manual", "stripe"]
 Status = Literal["trialing", "active", "past_due", "unpaid", "canceled"]
 SYNC_SLACK = timedelta(hours=24)
-"""How long after the end of a trial we wait for Stripe to say what became of it."""
+"""How long after the end of a trial we wait for Stripe, or for the clock of plans by hand, to make of it what comes then."""
 
 
 PLAN_CHANGED = "plans.changed"
@@ -59,7 +59,7 @@ class Subscription:
             case "active":
                 return False
             case "trialing":
-                slack = SYNC_SLACK if self.provider == "stripe" else timedelta(0)
+                slack = timedelta(0) if self.provider == "none" else SYNC_SLACK
                 return self.trial_ends_at is not None and at >= self.trial_ends_at + slack
             case "past_due":
                 return self.grace_until is not None and at >= self.grace_until
