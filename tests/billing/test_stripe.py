@@ -7,84 +7,29 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
+from sqlalchemy import text
 
-from stonechat.accounts.actor import Actor, system
-from stonechat.billing.customers import ensure_customer
-from stonechat.billing.dunning import billing_notice, run_clocks
-from stonechat.billing.invoices import InvoiceView, list_invoices
+from stonechat.accounts.actor import Actor
+from stonechat.billing.dunning import run_clocks
 from stonechat.billing.models import BillingEventRow
-from stonechat.billing.service import BillingService
 from stonechat.billing.tasks import job_handlers, look_at_customers
 from stonechat.billing.webhooks import receive
 from stonechat.db.session import Database
 from stonechat.errors import BillingOff, InvalidInput, PaymentDeclined, ScopeMissing, StonechatError
-from stonechat.plans.entitlements import entitlements
 from stonechat.plans.platform_settings import put_setting
-from stonechat.plans.subscription import Subscription, get_subscription
-from stonechat.settings import Settings
-from stonechat.usage.allowance import put_overage
-from support.billing import SECRET, Hands, customer, held_clock, mails_to, paying_tenant, use, waiting_jobs
-from support.stripe_gateway import StripeInProcess, stripe_in_process
-
-URL = "http://127.0.0.1:8000"
-BACK = f"{URL}/console/billing"
-
-
-class Shop:
-    """A platform that sells, Stripe, and one tenant."""
-
-    def __init__(self, database: Database, stripe: StripeInProcess, hands: Hands) -> None:
-        settings = Settings().model_copy(update={"stripe_webhook_secret": SecretStr(SECRET)})
-        self.database, self.stripe, self.hands = database, stripe, hands
-        self.billing = BillingService(settings, database, gateway=stripe.gateway)
-
-    async def open(self) -> Shop:
-        self.tenant_id = await paying_tenant(self.database)
-        self.actor = system(self.tenant_id)
-        return self
-
-    async def customer_id(self) -> str:
-        found = (await customer(self.database, self.tenant_id)).customer_id
-        assert found is not None
-        return found
-
-    async def had_a_trial(self) -> None:
-        """So that what is bought is paid at once."""
-        async with self.database.tenant(self.tenant_id) as session:
-            (await ensure_customer(session, self.tenant_id, provider="manual")).trial_used_at = self.hands.at
-
-    async def buy(self, plan: str, **form: str) -> Subscription:
-        """Through Checkout, with the card of everybody's tests."""
-        url = await self.billing.checkout(self.actor, plan, return_url=BACK)
-        self.stripe.double.pay(url, **form)
-        return await self.sync()
-
-    async def sync(self) -> Subscription:
-        await self.billing.sync(self.tenant_id)
-        return await self.held()
-
-    async def held(self) -> Subscription:
-        async with self.database.tenant(self.tenant_id) as session:
-            return await get_subscription(session, self.tenant_id)
-
-    async def holds(self) -> str:
-        async with self.database.tenant(self.tenant_id) as session:
-            return (await entitlements(session, self.tenant_id)).plan.key
-
-    async def invoices(self) -> list[InvoiceView]:
-        async with self.database.tenant(self.tenant_id) as session:
-            return (await list_invoices(session, self.actor)).data
-
-    async def notice(self) -> str | None:
-        async with self.database.tenant(self.tenant_id) as session:
-            found = await billing_notice(session, self.tenant_id)
-        return found.kind if found else None
-
-    async def overage(self, opt_in: bool) -> None:
-        async with self.database.tenant(self.tenant_id) as session:
-            await put_overage(session, self.actor, opt_in=opt_in, spend_cap_micros=None)
-        await self.billing.apply_overage(self.tenant_id)
+from support.billing import (
+    SECRET,
+    Hands,
+    customer,
+    held_clock,
+    mails_to,
+    signature,
+    thin,
+    use,
+    waiting_jobs,
+)
+from support.stripe_gateway import stripe_in_process
+from support.stripe_shop import BACK, URL, Shop
 
 
 @pytest.fixture
@@ -159,10 +104,12 @@ async def test_what_an_upgrade_costs_is_said_first_and_then_done(shop: Shop) -> 
 async def test_an_upgrade_that_cannot_be_paid_changes_nothing(shop: Shop) -> None:
     await shop.had_a_trial()
     await shop.buy("pro")
+    await shop.billing.change_plan(shop.actor, "starter")
     shop.stripe.double.decline(await shop.customer_id())
     with pytest.raises(PaymentDeclined):
         await shop.billing.change_plan(shop.actor, "business")
-    assert (await shop.sync()).plan_key == "pro"
+    held = await shop.sync()
+    assert (held.plan_key, held.pending_plan_key) == ("pro", "starter")
 
 
 async def test_a_downgrade_waits_for_the_periods_end_and_can_be_taken_back(shop: Shop) -> None:
@@ -189,6 +136,9 @@ async def test_cancelling_can_be_taken_back_until_it_happens(shop: Shop) -> None
     await shop.buy("business")
     for _ in range(2):
         await shop.billing.cancel(shop.actor)
+    with pytest.raises(BillingOff):
+        await shop.billing.change_plan(shop.actor, "free")
+    await shop.sync()
     assert await shop.notice() == "canceling"
     assert await shop.holds() == "business"
     await shop.billing.resume(shop.actor)
@@ -340,8 +290,6 @@ async def test_events_thin_and_plain_bring_the_copy_up_to_date(shop: Shop) -> No
     (subscription,) = shop.stripe.double.subscriptions(await shop.customer_id())
     await shop.stripe.client.v1.subscriptions.update_async(subscription["id"], {"cancel_at_period_end": True})
     handlers = job_handlers(shop.database, shop.billing)
-    from support.billing import signature, thin
-
     body = thin("subscription", subscription["id"], event_id=(event_id := f"evt_{shop.tenant_id.hex}"))
     assert await receive(shop.database, body, signature=signature(body), secrets=[SECRET])
     await handlers["billing.locate"](UUID(int=0), {"event_id": event_id})
@@ -386,8 +334,6 @@ async def test_only_admins_decide_about_money(shop: Shop) -> None:
 
 
 async def test_a_lock_whose_holder_died_is_taken_over(shop: Shop) -> None:
-    from sqlalchemy import text
-
     await shop.buy("business")
     async with shop.database.tenant(shop.tenant_id) as session:
         await session.execute(

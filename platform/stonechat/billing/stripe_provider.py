@@ -21,7 +21,7 @@ from stonechat.billing.sending import is_all_told, send_waiting
 from stonechat.billing.sync import sync_customer
 from stonechat.billing.webhooks import match_events
 from stonechat.db.session import Database
-from stonechat.errors import BillingOff, InvalidInput, UpstreamFailed
+from stonechat.errors import BillingOff, InvalidInput, PaymentDeclined, UpstreamFailed
 from stonechat.plans.catalog import plan_terms
 from stonechat.plans.platform_settings import get_setting
 from stonechat.plans.subscription import Provider, get_subscription
@@ -139,31 +139,31 @@ class StripeBilling:
             raise BillingOff("There is no subscription to change: choose the plan by Checkout.")
         seen = standing.seen
         kind = _kind(standing, terms)
-        if not (kind == "downgrade" and seen.next_plan and seen.next_plan.key == terms.key):
-            await self._release(seen)
         match kind:
             case "upgrade":
+                items = await self._changed_items(tenant_id, seen, terms)
                 if overage_item(seen.subscription) is not None:
                     await self._tell_all(tenant_id)  # use at the old price is invoiced with the change, and never after
                 params: Json = {
-                    "items": await self._changed_items(tenant_id, seen, terms),
+                    "items": items,
                     "proration_behavior": "always_invoice",
                     "payment_behavior": "error_if_incomplete",
                     "cancel_at_period_end": False,
                 }
-                await self._gateway.update_subscription(seen.id, params)
+                await self._release(seen)
+                try:
+                    await self._gateway.update_subscription(seen.id, params)
+                except PaymentDeclined:
+                    await self._schedule_again(tenant_id, seen)
+                    raise
             case "downgrade" if seen.next_plan is None or seen.next_plan.key != terms.key:
+                await self._release(seen)
                 if seen.cancel_at is not None:
                     await self._gateway.update_subscription(seen.id, {"cancel_at_period_end": False})
-                prices = await self._prices.of(terms)
-                overage = overage_item(seen.subscription) is not None
-                await self._gateway.schedule_change(
-                    seen.subscription,
-                    items=prices.items(overage=overage),
-                    at=int(base_item(seen.subscription)["current_period_end"]),
-                    metadata={"plan_key": terms.key, "plan_version": str(terms.version)},
-                )
-            case "downgrade" | "same" | "subscribe":
+                await self._schedule(seen, terms)
+            case "same":
+                await self._release(seen)
+            case "downgrade" | "subscribe":
                 pass
         await self.sync_customer(tenant_id)
 
@@ -250,11 +250,13 @@ class StripeBilling:
         return _Standing(row.customer_id, seen, terms)
 
     async def _offered(self, tenant_id: UUID, plan_key: str) -> PlanTerms:
-        """Raises `NotFound`, or `InvalidInput` for a plan that tenants cannot choose."""
+        """Raises `NotFound`, `InvalidInput` for a plan that tenants cannot choose, or `BillingOff` for one that is free."""
         async with self._database.tenant(tenant_id) as session:
             terms = await plan_terms(session, plan_key)
         if not terms.public:
             raise InvalidInput("This plan is not for sale.")
+        if terms.is_free:
+            raise BillingOff(f"“{terms.name}” costs nothing: a plan that is paid for is ended instead.")
         return terms
 
     async def _trial_of(self, tenant_id: UUID, terms: PlanTerms) -> Json:
@@ -314,6 +316,23 @@ class StripeBilling:
         schedule = seen.subscription.get("schedule")
         if isinstance(schedule, dict) and schedule.get("status") in ("active", "not_started"):
             await self._gateway.release_schedule(str(schedule["id"]))
+
+    async def _schedule(self, seen: Seen, terms: PlanTerms) -> None:
+        """Let the plan take the place of the subscription's when its period ends."""
+        prices = await self._prices.of(terms)
+        await self._gateway.schedule_change(
+            seen.subscription,
+            items=prices.items(overage=overage_item(seen.subscription) is not None),
+            at=int(base_item(seen.subscription)["current_period_end"]),
+            metadata={"plan_key": terms.key, "plan_version": str(terms.version)},
+        )
+
+    async def _schedule_again(self, tenant_id: UUID, seen: Seen) -> None:
+        """Put back the change to come that was released for one that was declined."""
+        if seen.next_plan is not None:
+            async with self._database.tenant(tenant_id) as session:
+                terms = await plan_terms(session, seen.next_plan.key, version=seen.next_plan.version)
+            await self._schedule(seen, terms)
 
     async def _went_beyond(self, tenant_id: UUID, terms: PlanTerms) -> bool:
         async with self._database.tenant(tenant_id) as session:

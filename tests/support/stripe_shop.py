@@ -1,0 +1,77 @@
+"""A platform that sells by Stripe, with a tenant that buys there."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from stonechat.accounts.actor import system
+from stonechat.billing.customers import ensure_customer
+from stonechat.billing.dunning import billing_notice
+from stonechat.billing.invoices import InvoiceView, list_invoices
+from stonechat.billing.service import BillingService
+from stonechat.db.session import Database
+from stonechat.plans.entitlements import entitlements
+from stonechat.plans.subscription import Subscription, get_subscription
+from stonechat.settings import Settings
+from stonechat.usage.allowance import put_overage
+from support.billing import SECRET, Hands, customer, paying_tenant
+from support.stripe_gateway import StripeInProcess
+
+URL = "http://127.0.0.1:8000"
+BACK = f"{URL}/console/billing"
+
+
+class Shop:
+    """A platform that sells, Stripe, and one tenant."""
+
+    def __init__(self, database: Database, stripe: StripeInProcess, hands: Hands) -> None:
+        settings = Settings().model_copy(update={"stripe_webhook_secret": SecretStr(SECRET)})
+        self.database, self.stripe, self.hands = database, stripe, hands
+        self.billing = BillingService(settings, database, gateway=stripe.gateway)
+
+    async def open(self) -> Shop:
+        self.tenant_id = await paying_tenant(self.database)
+        self.actor = system(self.tenant_id)
+        return self
+
+    async def customer_id(self) -> str:
+        found = (await customer(self.database, self.tenant_id)).customer_id
+        assert found is not None
+        return found
+
+    async def had_a_trial(self) -> None:
+        """So that what is bought is paid at once."""
+        async with self.database.tenant(self.tenant_id) as session:
+            (await ensure_customer(session, self.tenant_id, provider="manual")).trial_used_at = self.hands.at
+
+    async def buy(self, plan: str, **form: str) -> Subscription:
+        """Through Checkout, with the card of everybody's tests."""
+        url = await self.billing.checkout(self.actor, plan, return_url=BACK)
+        self.stripe.double.pay(url, **form)
+        return await self.sync()
+
+    async def sync(self) -> Subscription:
+        await self.billing.sync(self.tenant_id)
+        return await self.held()
+
+    async def held(self) -> Subscription:
+        async with self.database.tenant(self.tenant_id) as session:
+            return await get_subscription(session, self.tenant_id)
+
+    async def holds(self) -> str:
+        async with self.database.tenant(self.tenant_id) as session:
+            return (await entitlements(session, self.tenant_id)).plan.key
+
+    async def invoices(self) -> list[InvoiceView]:
+        async with self.database.tenant(self.tenant_id) as session:
+            return (await list_invoices(session, self.actor)).data
+
+    async def notice(self) -> str | None:
+        async with self.database.tenant(self.tenant_id) as session:
+            found = await billing_notice(session, self.tenant_id)
+        return found.kind if found else None
+
+    async def overage(self, opt_in: bool) -> None:
+        async with self.database.tenant(self.tenant_id) as session:
+            await put_overage(session, self.actor, opt_in=opt_in, spend_cap_micros=None)
+        await self.billing.apply_overage(self.tenant_id)
