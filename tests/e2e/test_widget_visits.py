@@ -160,7 +160,6 @@ async def test_an_answer_goes_on_where_it_was_after_the_server_was_cut_off(page:
             await expect(answer).to_contain_text("word20 ")
             way.cut()
             await expect(chat.get_by_text("Connection lost. Reconnecting")).to_be_visible()
-            assert way.refused == 0 or model.words_sent < len(WORDS)
             way.is_cut = False
             await expect(answer).to_have_attribute("data-status", "done", timeout=20_000)
             await expect(answer.locator(".prose")).to_have_text(" ".join(WORDS))

@@ -83,8 +83,6 @@ class Relay:
     url: str
     _to: tuple[str, int]
     is_cut: bool = False
-    refused: int = 0
-    """Connections that were tried while it was cut."""
     _ends: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def cut(self) -> None:
@@ -95,7 +93,6 @@ class Relay:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.is_cut:
-            self.refused += 1
             return writer.transport.abort()
         onward, back = await asyncio.open_connection(*self._to)
         self._ends |= {writer, back}
