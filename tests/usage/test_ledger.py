@@ -100,6 +100,15 @@ async def test_days_that_are_over_are_added_up_once(
     assert await told(database, week, by, days) == before
 
 
+async def test_a_ledger_that_begins_today_has_nothing_to_add_up(
+    database: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write(database, tenant_id, run_1=used(tenant_id, input_tokens=1))
+    monkeypatch.setattr(clock, "now", lambda: NOON.replace(hour=0, minute=30))
+    async with database.tenant(tenant_id) as session:
+        assert await roll_up(session, tenant_id) == 0
+
+
 async def test_a_long_ledger_is_added_up_in_steps(
     database: Database, tenant_id: UUID, make_tenant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,7 +263,7 @@ async def roll_up(session: AsyncSession, tenant_id: UUID) -> int:
             return 0
         through = begun.astimezone(UTC).date() - timedelta(days=1)
     days = Days(through + timedelta(days=1), min(until, through + timedelta(days=ROLL_UP_DAYS)))
-    if len(days) < 1:
+    if days.last < days.first:
         return 0
     marked = insert(mark).values(tenant_id=tenant_id, through=days.last)
     # Whoever is first adds up; a second worker finds that it came too late.
