@@ -187,6 +187,7 @@ OTHERWISE: dict[str, Any] = {
     "disclaimer": "z",
     "placeholder": "w",
     "locale": "de",
+    "renderer": "chatkit",
     "theme": {"accent": "#000000", "scheme": "dark", "radius": "none", "density": "compact"},
     "launcher": {
         "label": "v",

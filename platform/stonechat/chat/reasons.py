@@ -42,6 +42,8 @@ async def reasons_of(
     session: AsyncSession, tenant_id: UUID, *, thread_id: str, judged: Mapping[str, str]
 ) -> dict[str, str]:
     """The reasons by the answer's id. `judged` maps an answer's id to its judgement: `positive` or `negative`."""
+    if not judged:
+        return {}
     answers = {_id_of(item_id): item_id for item_id in judged}
     rows = await session.execute(
         select(ThreadItem.item_id, ThreadItem.data).where(
