@@ -20,7 +20,7 @@ from stonechat.errors import Forbidden, RoleTooLow
 from stonechat.limits.limiter import address_key
 from stonechat.operator.bulletin import Notice
 from stonechat.operator.sign_in import OperatorSession, find_looking, look_through
-from stonechat.operator.support import Grant, note_look, open_grant
+from stonechat.operator.support import Grant, forget_look, note_look, open_grant
 from stonechat.web import client_address
 from stonechat_admin import render
 from stonechat_admin.cookies import OPERATOR, read_cookie, session_token
@@ -163,18 +163,22 @@ async def support_console(
     """The tenant's console as an operator sees it: under an open grant, for reading unless the grant is for more."""
     assert held.grant_tenant_id is not None and held.grant_id is not None  # noqa: S101, PT018
     tenant_id = held.grant_tenant_id
-    async with services.database.tenant(tenant_id) as session:
-        found = await open_grant(session, tenant_id, grant_id=held.grant_id, operator_id=held.operator.operator_id)
-        if found is not None:
-            grant, name = found
-            if grant.access == "read" and request.method not in ("GET", "HEAD"):
-                raise Forbidden("This grant is for reading only.")
-            role: Role = "viewer" if grant.access == "read" else "editor"
-            actor = Actor(tenant_id, "operator", held.operator.operator_id, frozenset({SCOPE_OF_ROLE[role]}))
-            if request.method == "GET":
-                await note_look(session, held.operator, grant, page=request.url.path)
-            yield Console(request, services, session, actor, person, role, name, notices, grant)
-            return
+    try:
+        async with services.database.tenant(tenant_id) as session:
+            found = await open_grant(session, tenant_id, grant_id=held.grant_id, operator_id=held.operator.operator_id)
+            if found is not None:
+                grant, name = found
+                if grant.access == "read" and request.method not in ("GET", "HEAD"):
+                    raise Forbidden("This grant is for reading only.")
+                role: Role = "viewer" if grant.access == "read" else "editor"
+                actor = Actor(tenant_id, "operator", held.operator.operator_id, frozenset({SCOPE_OF_ROLE[role]}))
+                if request.method == "GET":
+                    await note_look(session, held.operator, grant, page=request.url.path)
+                yield Console(request, services, session, actor, person, role, name, notices, grant)
+                return
+    except BaseException:
+        forget_look(held.grant_id, page=request.url.path)
+        raise
     await look_through(services.database, held, grant_id=None, tenant_id=None)
     raise Elsewhere(f"/operator/tenants/{tenant_id}?grant=over")
 

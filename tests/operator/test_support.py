@@ -83,6 +83,17 @@ async def test_a_grant_opens_the_tenants_console_for_reading_and_is_seen(world: 
     assert "is over" in (await desk.page(over.response.headers["location"])).text
 
 
+async def test_a_look_that_failed_first_is_written_down_all_the_same(world: ConsoleWorld) -> None:
+    tenant_id = await world.another_tenant("Watchful")
+    desk, owner = await at_desk(world), await world.signed_in("owner", tenant_id=tenant_id)
+    grant = await ask(desk, tenant_id)
+    await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
+    await desk.page(f"/console/conversations?q={'x' * 5000}", status=422)
+    assert "looked at" not in (await owner.page("/console/audit-log?about=support")).text
+    await desk.page("/console/conversations")
+    assert "looked at /console/conversations" in (await owner.page("/console/audit-log?about=support")).text
+
+
 async def test_a_tenant_that_demands_it_is_asked_first(world: ConsoleWorld) -> None:
     tenant_id = await world.another_tenant("Careful")
     desk = await at_desk(world)

@@ -177,6 +177,11 @@ async def note_look(session: AsyncSession, operator: Operator, grant: Grant, *, 
     )
 
 
+def forget_look(grant_id: str, *, page: str) -> None:
+    """The transaction that `note_look` wrote in was undone: the next look at that page is written down again."""
+    _looked.pop((grant_id, page), None)
+
+
 async def end_grant(
     platform: AsyncSession, operator: Operator, tenant_id: UUID, *, database: Database, grant_id: str
 ) -> None:
