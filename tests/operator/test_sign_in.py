@@ -8,7 +8,7 @@ import pytest
 
 from stonechat import clock
 from stonechat.accounts.people import set_password
-from stonechat.errors import OperatorSignInNeeded, SignInRefused
+from stonechat.errors import OperatorSignInNeeded, SignInRefused, TooManyAttempts
 from stonechat.operator import sign_in
 from stonechat.operator.operators import Operator, create_operator, disable_operator, list_operators
 from support.console import ConsoleWorld
@@ -76,6 +76,18 @@ async def test_a_code_serves_once(world: ConsoleWorld) -> None:
         await sign_in.prove_code(services.database, services.keyring, second, code=code)
     token, codes = await sign_in.prove_code(services.database, services.keyring, second, code=code_of(secret, steps=1))
     assert (bool(token), codes) == (True, [])
+
+
+async def test_guesses_at_the_code_count_wherever_they_come_from(world: ConsoleWorld) -> None:
+    operator, services = await make_operator(world), world.services
+    await sign_in.enrolment_secret(services.database, services.keyring, await half_way(world, operator))
+    for number in range(5):
+        held = await half_way(world, operator, address=f"203.0.113.{100 + number}")
+        with pytest.raises(SignInRefused):
+            await sign_in.prove_code(services.database, services.keyring, held, code="no code")
+    held = await half_way(world, operator, address="203.0.113.110")
+    with pytest.raises(TooManyAttempts):
+        await sign_in.prove_code(services.database, services.keyring, held, code="no code")
 
 
 async def test_a_new_password_and_the_end_of_ones_rights_end_the_session(world: ConsoleWorld) -> None:

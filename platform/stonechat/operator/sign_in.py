@@ -150,7 +150,9 @@ async def prove_code(
     `code` is of the phone, or a recovery code, which is used up. Raises `SignInRefused` or `TooManyAttempts`.
     """
     operator = held.operator
-    await count_attempt(database, "operator-code", email=operator.email, address=operator.address)
+    # Counted wherever they come from: who has got this far knows the password, and six digits bear few guesses.
+    counted_by = {"email": operator.email, "address": operator.operator_id}
+    await count_attempt(database, "operator-code", **counted_by)
     token, now, codes = ids.new_secret("ops"), clock.now(), list[str]()
     refused = False
     async with database.platform() as session:
@@ -181,7 +183,7 @@ async def prove_code(
             await record(session, operator, "operator.sign_in")
     if refused:  # said after the log's entry is kept
         raise SignInRefused("This code does not fit, or was used already. Wait for the next one.")
-    await forgive(database, "operator-code", email=operator.email, address=operator.address)
+    await forgive(database, "operator-code", **counted_by)
     return token, codes
 
 
