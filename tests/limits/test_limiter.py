@@ -297,6 +297,8 @@ async def test_rules_are_remembered_for_a_moment(
 
     later = clock.now() + REMEMBERED_FOR
     monkeypatch.setattr(clock, "now", lambda: later)
+    # One reads, and nobody waits for it.
+    assert await asyncio.gather(*(cache.rules_of(tenant_id) for _ in range(3))) == [RULES, LimitRules(), LimitRules()]
     assert await cache.rules_of(tenant_id) == RULES
 
 

@@ -20,6 +20,7 @@ from stonechat.db.session import Database
 from stonechat.limits.models import LimitRulesRow
 
 REMEMBERED_FOR = timedelta(seconds=3)
+READ_FOR = timedelta(seconds=1)
 MAX_REMEMBERED = 10_000
 
 PerMinute = Annotated[int, Field(ge=1, le=100_000)]
@@ -64,7 +65,7 @@ async def get_limits(session: AsyncSession, actor: Actor) -> LimitRules:
 
 
 async def put_limits(session: AsyncSession, actor: Actor, *, rules: LimitRules) -> LimitRules:
-    """Replace the tenant's rules. They hold everywhere within `REMEMBERED_FOR`."""
+    """Replace the tenant's rules. They hold everywhere within `REMEMBERED_FOR` and `READ_FOR`."""
     actor.require("write")
     stored = rules.model_dump(mode="json")
     statement = insert(LimitRulesRow).values(tenant_id=actor.tenant_id, rules=stored, updated_at=clock.now())
@@ -93,8 +94,11 @@ class RulesCache:
     async def rules_of(self, tenant_id: UUID) -> LimitRules:
         """The tenant's rules, from memory or from the database."""
         kept = self._kept.get(tenant_id)
-        if kept is not None and kept[0] > clock.now():
-            return kept[1]
+        if kept is not None:
+            if kept[0] > clock.now():
+                return kept[1]
+            # One asks anew; the others go on with these meanwhile.
+            self._kept[tenant_id] = (clock.now() + READ_FOR, kept[1])
         async with self._database.tenant(tenant_id) as session:
             rules = await _read(session, tenant_id)
         self._kept[tenant_id] = (clock.now() + REMEMBERED_FOR, rules)
