@@ -181,6 +181,7 @@ def test_a_mail_names_its_attachments() -> None:
         (made.zipped({"mimetype": "x"})[:-30], DocumentUnreadable),
         (made.zipped({f"part{number}": "" for number in range(office.MAX_PARTS + 1)}), DocumentTooDemanding),
     ],
+    ids=["no archive", "cut off", "too many parts"],  # an archive's bytes hold the time
 )
 def test_a_broken_office_file_says_so(kind: MediaType, data: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
