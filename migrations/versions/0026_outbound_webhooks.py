@@ -10,7 +10,3 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-
-
-def downgrade() -> None:
-    op.execute("set local lock_timeout = '5s'")
