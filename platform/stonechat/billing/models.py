@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -137,3 +137,13 @@ class BillingEventRow(Base):
     """`queued`, `done`, `failed`, `unmatched` (no tenant of ours) or `ignored` (nothing to do with a customer)."""
     error: Mapped[str | None]
     processed_at: Mapped[datetime | None]
+
+
+class WebhookRefusalRow(Base):
+    """How many webhooks were refused on a day, and why; of what they said, nothing is kept."""
+
+    __tablename__ = "webhook_refusals"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    refused: Mapped[int] = mapped_column(BigInteger)

@@ -50,6 +50,8 @@ PLATFORM_TABLES = frozenset(
         "tenant_summaries",
         "tenant_months",
         "platform_days",
+        "platform_months",
+        "webhook_refusals",
     }
 )
 """Tables of the platform's own: plans, settings, operators, what billing heard. They hold nothing of a tenant's that another

@@ -97,7 +97,13 @@ class TenantDeletionRow(Base):
     asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
     due_at: Mapped[datetime]
     begun_at: Mapped[datetime | None]
+    """When it was first tried: from then on there is no way back."""
     done_at: Mapped[datetime | None]
+    tried_at: Mapped[datetime | None]
+    """When it was last tried: whoever failed waits for the others."""
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    problem: Mapped[str] = mapped_column(server_default="")
+    """The kind of its last failure."""
 
 
 class AnnouncementRow(Base):
@@ -181,3 +187,18 @@ class PlatformDayRow(Base):
     cost_micros: Mapped[int] = mapped_column(BigInteger)
     revenue_micros: Mapped[int] = mapped_column(BigInteger)
     """A thirtieth of what the plans brought a month, as they were on that day."""
+
+
+class PlatformMonthRow(Base):
+    """What was invoiced and paid in a month, in one currency; months that are over outlive the tenants that paid."""
+
+    __tablename__ = "platform_months"
+
+    month: Mapped[date] = mapped_column(primary_key=True)
+    """Its first day."""
+    currency: Mapped[str] = mapped_column(primary_key=True)
+    invoices: Mapped[int] = mapped_column(BigInteger)
+    invoiced_cents: Mapped[int] = mapped_column(BigInteger)
+    """Of invoices that were written in the month, neither drafts nor taken back."""
+    paid_cents: Mapped[int] = mapped_column(BigInteger)
+    """What was paid in the month, whenever it was invoiced."""
