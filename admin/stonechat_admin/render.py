@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -120,13 +121,22 @@ def fragment(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """A part of a page, for htmx to put where the request said. `close` shuts the open dialog, `show` opens one by id."""
+    """A part of a page, for htmx to put where the request said. `close` shuts the open dialog, `show` opens one by id.
+
+    Whoever sent a form without htmx, whose script did not load, gets the same as a page of its own.
+    """
     console, desk = getattr(request.state, "console", None), getattr(request.state, "desk", None)
     html = ""
     if template is not None:
         at_work = console or desk
         csrf = at_work.signed_in.csrf if at_work else ""
         html = _templates.get_template(template).render(console=console, desk=desk, csrf=csrf, **values)
+    if request.method == "POST" and not is_partial(request):
+        if show:
+            html = html.replace(f'<dialog id="{show}"', f'<dialog open id="{show}"')
+        content = Markup(html)  # noqa: S704  templates escape
+        back = _came_from(request)
+        return page(request, "alone.html", status=status, headers=headers, content=content, told=toast or "", back=back)
     told: dict[str, Any] = {}
     if toast:
         told["toast"] = {"kind": kind, "text": toast}
@@ -148,6 +158,13 @@ def go(request: Request, url: str, *, toast: str | None = None) -> Response:
     if toast:
         set_cookie(request, response, FLASH, json.dumps(toast).encode().hex(), max_age=60)
     return response
+
+
+def _came_from(request: Request) -> str:
+    """The page of this room that the form stood on."""
+    path = urlsplit(request.headers.get("referer", "")).path
+    home = "/operator" if request.url.path.startswith("/operator") else "/console"
+    return path if path == home or path.startswith(f"{home}/") else home
 
 
 def _read_flash(raw: str | None) -> str | None:

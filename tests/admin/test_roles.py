@@ -100,6 +100,9 @@ NOTHING_SOLD = {
 ELSEWHERE = {"/console/billing/returned"}
 """Where people come by on their way to another page."""
 
+ASKED_BY_SCRIPTS = {"/console/agents/{agent_id}/playground/session"}
+"""What no form is sent to."""
+
 DOWNLOADS = {
     "/console/agents/{agent_id}/look/frame",
     "/console/billing/conversations.jsonl",
@@ -268,6 +271,29 @@ async def test_what_a_role_may_is_done(walked: ConsoleWorld, things: Furniture, 
         tried += 1
     assert not wrong, "\n".join(wrong)
     assert tried >= {"viewer": 20, "editor": 50, "admin": 60, "owner": 60}[role]
+
+
+@pytest.mark.parametrize("filled", [True, False])
+async def test_forms_are_answered_with_whole_pages_where_the_script_did_not_load(
+    walked: ConsoleWorld, things: Furniture, filled: bool
+) -> None:
+    wrong, tried = [], 0
+    for route in for_roles(walked):
+        if route.method != "POST" or route.path in ASKED_BY_SCRIPTS:
+            continue
+        browser = await walked.signed_in("owner")
+        await browser.page("/console/tenants")  # for the session's token
+        ids = {"session_id": await session_of(walked, browser)} if "session_id" in route.names else None
+        ids = ids or await things.make(route.names)
+        options = route.options(ids) if filled else {}
+        options["data"] = {"csrf": browser.token} | options.get("data", {})
+        answer = await browser.request("POST", route.path.format(**ids), **options)
+        whole = answer.response.text.lstrip().startswith("<!doctype html>") and bool(answer.all("h1"))
+        if answer.status >= 500 or not (whole or answer.status == 303):
+            wrong.append(f"{route}: {answer.status} {answer.response.text[:100]}")
+        tried += 1
+    assert not wrong, "\n".join(wrong)
+    assert tried > 40
 
 
 async def test_what_belongs_to_another_tenant_is_not_found(walked: ConsoleWorld, things: Furniture) -> None:

@@ -125,8 +125,6 @@ async def save_overage(
             state = await allowance_state(session, actor.tenant_id, rights=held)
     if refusal is not None:
         form = refused(refusal, {"opt_in": opt_in, "cap": cap}, about="cap")
-        if not is_partial(request):
-            return go(request, PATH, toast=next(iter(form.errors.values()), form.message))
         values = usage_values(held, state=state, form=form)
         return fragment(request, "billing/_overage.html", status=422, held=held, **values)
     with suppress(Unavailable):  # the hourly look at the customer does it then

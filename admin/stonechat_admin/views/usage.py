@@ -17,7 +17,7 @@ from stonechat.errors import InvalidInput
 from stonechat.usage.prices import MICROS, OwnPrice, get_prices, list_price, put_prices
 from stonechat.usage.quota import REFUSAL, Budget, BudgetState, get_budget, put_budget
 from stonechat.usage.report import Days, UsageRow, grouped_by, last_days, total, usage_report
-from stonechat_admin.auth import Admin, Console, Viewer
+from stonechat_admin.auth import Admin, Viewer
 from stonechat_admin.forms import Filled
 
 router = APIRouter()
@@ -110,7 +110,9 @@ async def save_budget(
         errors["message"] = "Write at most 500 characters."
     if errors:
         state = await get_budget(console.session, console.actor)
-        return _budget_form(console, state, form=Filled(typed, errors))
+        return console.fragment(
+            "usage/_budget.html", status=422, **_budget_values(state) | {"form": Filled(typed, errors)}
+        )
     state = await put_budget(console.session, console.actor, budget=budget)
     bounded = state.max_tokens is not None or state.max_cost_micros is not None
     toast = "The budget is saved. It holds from the next question on." if bounded else "There is no budget any more."
@@ -179,12 +181,6 @@ def _price(row: UsageRow, own: dict[tuple[str, str], OwnPrice]) -> str:
             return "free"
         return f"${public.input_micros / MICROS:g} in, ${public.output_micros / MICROS:g} out"
     return ""
-
-
-def _budget_form(console: Console, state: BudgetState, *, form: Filled) -> Response:
-    if not console.is_partial:
-        return console.go(PATH, toast=next(iter(form.errors.values())))
-    return console.fragment("usage/_budget.html", status=422, **_budget_values(state) | {"form": form})
 
 
 def _budget_values(state: BudgetState) -> dict[str, Any]:

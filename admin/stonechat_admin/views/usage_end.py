@@ -92,10 +92,7 @@ async def save_steps(
             form = refused(error, typed, about="first")
             return console.fragment("usage/_steps.html", status=422, **_values(form, chosen=steps))
     if errors:
-        form = Filled(typed, errors)
-        if not console.is_partial:
-            return console.go(PATH, toast=next(iter(errors.values())))
-        return console.fragment("usage/_steps.html", status=422, **_values(form, chosen=steps))
+        return console.fragment("usage/_steps.html", status=422, **_values(Filled(typed, errors), chosen=steps))
     toast = "The steps are saved. They hold from the next question on."
     if not console.is_partial:
         return console.go(PATH, toast=toast)
