@@ -29,6 +29,10 @@ _CLEANING = AgentConfig(
         output=OutputRules(links="any", redact=("secrets", "cards", "ibans", "emails", "phones", "national_ids"))
     ),
 )
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Controls but for white space; what changes direction or is invisible without belonging to a script; halves of pairs."""
 # A guess, and said to be one wherever it is shown: models say it in as many ways as people do. Only answers that cite
 # nothing although documents were searched are looked at.
 _UNKNOWN = re.compile(
@@ -94,8 +98,13 @@ def asked_in(history: Sequence[ThreadItem]) -> UserMessageItem | None:
 
 def cleaned_question(item: UserMessageItem) -> str:
     """What a visitor typed, in one line, without personal data as far as our recognisers know it."""
-    typed = "".join(part.text for part in item.content)
-    return " ".join(clean_text(_CLEANING, typed[: 2 * MAX_QUESTION]).split())[:MAX_QUESTION]
+    return cleaned_words("".join(part.text for part in item.content), max_characters=MAX_QUESTION)
+
+
+def cleaned_words(text: str, *, max_characters: int) -> str:
+    """The same for any words of a visitor's that are noted for the team: what controls, turns or hides text is left out, too."""
+    plain = _UNPRINTABLE.sub("", text[: 2 * max_characters])
+    return " ".join(clean_text(_CLEANING, plain).split())[:max_characters]
 
 
 class UnansweredQuestions:

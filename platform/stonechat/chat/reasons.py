@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from chatkit.types import HiddenContextItem, ItemsFeedbackReq
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from stonechat import clock
-from stonechat.chat.models import ThreadItem
+from stonechat.assistant.unanswered import cleaned_words
+from stonechat.chat.models import Feedback, ThreadItem
 
 KIND = "stonechat.judgement"
 """What marks a hidden item as a reason. It goes with the conversation; models are not shown what begins with `stonechat.`."""
@@ -19,12 +21,17 @@ MAX_ITEMS = 5
 """Answers of one judgement."""
 MAX_REASON = 500
 """Characters; what is longer is cut."""
+_PREFIX, _SUFFIX = "hcx_why_", 100
+"""How the id of a reason begins, and of how many of the last characters of the answer's id the rest consists."""
 
 
 def reasons_given(request: ItemsFeedbackReq) -> list[HiddenContextItem]:
-    """The reason that came with a judgement as `metadata.reason`, as an item to keep for each answer; none without one."""
+    """The reason that came with a judgement as `metadata.reason`, as an item to keep for each answer; none without one.
+
+    Cleaned as questions are that the team is shown: one line, nothing invisible, no personal data that we recognise.
+    """
     given = request.metadata.get("reason")
-    reason = " ".join(given.replace("\x00", "").split())[:MAX_REASON] if isinstance(given, str) else ""
+    reason = cleaned_words(given, max_characters=MAX_REASON) if isinstance(given, str) else ""
     if not reason:
         return []
     return [
@@ -62,6 +69,20 @@ async def reasons_of(
     return found
 
 
+def is_reason_until(seq: int) -> ColumnElement[bool]:
+    """Whether an item is the reason of a judgement of an answer that stands at `seq` or before it in the same thread."""
+    answer = aliased(ThreadItem)
+    return (ThreadItem.kind == "hidden_context_item") & exists().where(
+        Feedback.tenant_id == ThreadItem.tenant_id,
+        Feedback.thread_id == ThreadItem.thread_id,
+        answer.tenant_id == Feedback.tenant_id,
+        answer.thread_id == Feedback.thread_id,
+        answer.item_id == Feedback.item_id,
+        answer.seq <= seq,
+        ThreadItem.item_id == func.concat(_PREFIX, func.right(Feedback.item_id, _SUFFIX)),
+    )
+
+
 def _id_of(item_id: str) -> str:
     """One an answer, so that the latest reason counts; ids have at most 128 characters."""
-    return f"hcx_why_{item_id[-100:]}"
+    return f"{_PREFIX}{item_id[-_SUFFIX:]}"

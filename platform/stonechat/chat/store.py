@@ -13,7 +13,7 @@ from uuid import UUID
 
 from chatkit.store import NotFoundError, Store, StoreItemType
 from chatkit.types import Attachment, FeedbackKind, Page, ThreadItem, ThreadMetadata
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, not_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,6 +34,7 @@ from stonechat.chat.codec import (
     whole_text,
     without_nul,
 )
+from stonechat.chat.reasons import is_reason_until
 from stonechat.chat.scoping import own_items, own_thread, threads_of
 from stonechat.db.session import Database
 from stonechat.errors import AlreadyExists, InvalidInput, WrongItem
@@ -251,14 +252,17 @@ class PostgresStore(Store[Context], Generic[Context]):
             await session.execute(delete(row).where(*mine, row.item_id == _id(item_id)))
 
     async def delete_items_after(self, thread_id: str, item_id: str, context: Context) -> None:
-        """Delete everything that follows an item, to answer it again. `NotFoundError` if there is no such item."""
+        """Delete what follows an item, to answer it again, but why older answers were judged as they were.
+
+        `NotFoundError` if there is no such item.
+        """
         row = models.ThreadItem
         async with self._open(context) as (session, tenant_id, user_id):
             mine = own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context))
             seq = await session.scalar(select(row.seq).where(*mine, row.item_id == _id(item_id)))
             if seq is None:
                 raise NotFoundError(f"Item {item_id} not found in thread {thread_id}")
-            await session.execute(delete(row).where(*mine, row.seq > seq))
+            await session.execute(delete(row).where(*mine, row.seq > seq, not_(is_reason_until(seq))))
 
     async def save_feedback(
         self, thread_id: str, item_ids: Sequence[str], kind: FeedbackKind, context: Context

@@ -355,7 +355,9 @@ class ChatServer(TenantChatKitServer[Caller]):
         return TranscriptionResult(text=await self.dictation.transcribe(audio_input.data, context, config=config))
 
     async def add_feedback(self, thread_id: str, item_ids: list[str], feedback: FeedbackKind, context: Caller) -> None:
-        """As the base says; what visitors dislike is noted as unanswered."""
+        """As the base says, if the agent takes judgements; what visitors dislike is noted as unanswered."""
+        if not (await self.config_of(context)).feedback.enabled:
+            raise NotOffered("This assistant takes no judgements of its answers.")
         await super().add_feedback(thread_id, item_ids, feedback, context)
         if self.unanswered is not None:
             await note_judgement(self.unanswered, self.hub.database, context, thread_id, item_ids, kind=feedback)
