@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from chatkit.types import (
     HiddenContextItem,
+    NoticeEvent,
     StructuredInputAnswerSubmission,
     StructuredInputItem,
     StructuredInputSubmission,
@@ -94,14 +95,48 @@ async def test_yes_does_it_once_and_the_assistant_goes_on(shop: Shop, server: Lo
     assert "'approved': True" in repr(shop.turns[1].trace.spans)
 
 
-@pytest.mark.parametrize("values", [[NO], [], ["yes"], ["Yes, do it "], ["Yes, do it", "No"], ["only if it is free"]])
-async def test_anything_but_yes_does_not_do_it(shop: Shop, server: Loopback, values: list[str]) -> None:
+@pytest.mark.parametrize("values", [[NO], [], [" "], [NO, NO]])
+async def test_a_no_does_not_do_it(shop: Shop, server: Loopback, values: list[str]) -> None:
     await shop.say("Cancel order 7")
     answer = await shop.answer_form(*values)
     assert answer.text == "As you wish."
     assert server.requests == []
     assert "did not agree" in shop.model.outputs()[-1]["error"]
+    assert [event for event in answer.events if isinstance(event, NoticeEvent)] == []
     assert await states(shop) == ["declined"]
+
+
+@pytest.mark.parametrize(
+    "values", [["maybe"], ["yes"], ["Yes, do it "], ["Yes, do it", "No"], ["Yes, do it", "only if it is free"]]
+)
+async def test_an_answer_that_is_neither_does_nothing_and_says_so_to_both(
+    shop: Shop, server: Loopback, values: list[str]
+) -> None:
+    await shop.say("Cancel order 7")
+    answer = await shop.answer_form(*values)
+    assert answer.text == "As you wish."
+    assert server.requests == []
+    told = shop.model.outputs()[-1]
+    assert "neither yes nor no" in told["error"]
+    assert "not done" in told["error"]
+    assert values[0].strip() in json.dumps(told)
+    [notice] = [event for event in answer.events if isinstance(event, NoticeEvent)]
+    assert notice.message.startswith("Nothing was done.")
+    assert await states(shop) == ["declined"]
+
+
+async def test_what_was_answered_unclearly_can_be_asked_again_and_then_done_once(shop: Shop, server: Loopback) -> None:
+    await shop.say("Cancel order 7")
+    first = shop.question
+    shop.model.steps = [[CANCEL], "Cancelled."]
+    shop.model.inputs.clear()
+    await shop.answer_form("go ahead")
+    assert server.requests == []
+    assert shop.question.id != first.id
+    assert await states(shop) == ["declined", "pending"]
+    await shop.answer_form(YES)
+    assert len(server.requests) == 1
+    assert await states(shop) == ["declined", "done"]
 
 
 async def test_skipping_the_question_does_not_do_it(shop: Shop, server: Loopback) -> None:

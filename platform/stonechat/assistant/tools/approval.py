@@ -3,6 +3,8 @@
 The question is an item of the thread (multiple choice), the call that waits a row of `tool_approvals`; a hidden item
 reminds the thread of it. Only the answer “yes”, given to that item in time and before anything else was said, carries it
 out, and only by the one request that moves the row from `pending` to `running`: nothing repeats a call, not even a crash.
+An answer in words of one's own (“maybe”, or “yes, but …”) is no yes: nothing is done, the visitor is told so by the platform,
+and the model, which may ask again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, Literal
 
 from chatkit.types import (
     HiddenContextItem,
+    NoticeEvent,
     StructuredInputAnswer,
     StructuredInputItem,
     StructuredInputMultipleChoice,
@@ -53,12 +56,18 @@ _HIDDEN = "This assistant’s rules hide or shorten a part of this. Say no if th
 _WAITS = "The visitor is being asked. Wait for the answer."
 _TOO_LONG = "The arguments are too long to be shown to the visitor, who has to approve them. Call again with less."
 _DECLINED = "The visitor was asked and did not agree. It was not done. Do not try again unless asked to."
+_UNCLEAR = (
+    "The visitor was asked and answered in words of their own, which follow, with neither yes nor no. It was not done. Say "
+    "so. Only if these words ask for it, call the tool again, so that they can choose."
+)
 _MOVED_ON = "The visitor was asked and wrote something else instead. It was not done."
 _EXPIRED = "The visitor agreed too late: the question had expired. It was not done. Offer to ask again."
 _CHANGED = "The tool has changed since the visitor was asked. It was not done. Offer to ask again."
 _UNKNOWN = "The visitor agreed, but the service was interrupted while it was being done. Whether it was done is not known. Say so."
 _DONE = "The visitor agreed and it was done, once. What came of it was lost. Do not do it again."
 _SETTLED = "This was settled before."
+_NOTHING_DONE = f"Nothing was done. Only “{YES}” lets me do it; if that is what you want, ask me again."
+"""What the visitor is told of an answer that is neither yes nor no."""
 _INTERRUPTED = {"running": _UNKNOWN, "done": _DONE}
 """By the state that a process left behind which died before it recorded the outcome."""
 
@@ -167,7 +176,7 @@ class _Asked:
     name: str
     arguments: dict[str, Any]
     form: StructuredInputItem | None
-    answer: Literal["yes", "no", "moved on", "waiting"]
+    answer: Literal["yes", "no", "unclear", "moved on", "waiting"]
     words: str = ""
     """What the visitor answered in words of their own."""
 
@@ -195,7 +204,7 @@ def _unsettled(history: Sequence[ThreadItem]) -> Iterator[_Asked]:
         )
 
 
-def _answer(form: StructuredInputItem | None) -> tuple[Literal["yes", "no", "waiting"], str]:
+def _answer(form: StructuredInputItem | None) -> tuple[Literal["yes", "no", "unclear", "waiting"], str]:
     if form is None or form.status == "pending":
         return "waiting", ""
     given = next((each.answer for each in form.inputs if each.id == _QUESTION_ID), None)
@@ -203,8 +212,10 @@ def _answer(form: StructuredInputItem | None) -> tuple[Literal["yes", "no", "wai
         return "no", ""
     if given.values == [YES]:
         return "yes", ""
-    words = " ".join(value for value in given.values if value != NO)
-    return "no", words[:MAX_ANSWER_CHARACTERS]
+    words = " ".join(value for value in given.values if value.strip())
+    if set(given.values) <= {NO} or not words:
+        return "no", ""
+    return "unclear", words[:MAX_ANSWER_CHARACTERS]
 
 
 async def _settle(context: TurnContext, asked: _Asked) -> HiddenContextItem:
@@ -213,8 +224,11 @@ async def _settle(context: TurnContext, asked: _Asked) -> HiddenContextItem:
     status = await _decline(context, asked.item_id)
     if asked.form is not None and asked.form.status == "pending":
         context.emit(ThreadItemReplacedEvent(item=_skipped(asked.form)))
-    told = _MOVED_ON if asked.answer == "moved on" else _DECLINED
-    told = _INTERRUPTED.get(status, told)
+    told = {"moved on": _MOVED_ON, "unclear": _UNCLEAR}.get(asked.answer, _DECLINED)
+    if status in _INTERRUPTED:
+        told = _INTERRUPTED[status]
+    elif asked.answer == "unclear":
+        context.emit(NoticeEvent(level="info", message=_NOTHING_DONE))
     return _record(context, asked, Outcome(error=told, data=asked.words or None))
 
 
