@@ -19,6 +19,7 @@ NOUNS = {
     "secret": "Secrets",
     "limits": "Limits",
     "conversation": "Conversations",
+    "user": "Visitors",
     "member": "Members",
     "invitation": "Invitations",
     "api_key": "API keys",
@@ -138,6 +139,8 @@ _SENTENCES: dict[str, Sentence] = {
     "usage.put_budget": lambda _it, _: "changed the monthly budget",
     "usage.put_prices": lambda _it, _: "changed the prices of models",
     "conversation.delete": lambda _it, _: "deleted a conversation",
+    "user.export": lambda _it, _: "took away what is kept of a visitor",
+    "user.erase": lambda _it, _: "erased a visitor",
     "member.add": lambda it, detail: f"made {it} a member, as {detail.get('role', 'viewer')}",
     "member.change_role": lambda it, detail: (
         f"changed the role of {it} from {detail.get('from', '?')} to {detail.get('to', '?')}"

@@ -17,6 +17,7 @@ from stonechat.accounts.suspension import Suspensions
 from stonechat.api import (
     agents,
     api_keys,
+    audit_log,
     chatkit,
     cited,
     conversations,
@@ -27,6 +28,7 @@ from stonechat.api import (
     knowledge,
     limits,
     me,
+    members,
     model_providers,
     plan,
     secrets,
@@ -36,6 +38,7 @@ from stonechat.api import (
     unanswered,
     uploads,
     usage,
+    users,
 )
 from stonechat.api.chatkit_body import MAX_DICTATION_BODY
 from stonechat.api.cors import VisitorCors
@@ -263,6 +266,10 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         traces,
         usage,
         plan,
+        webhook_endpoints,
+        users,
+        members,
+        audit_log,
     ):
         management.include_router(room.router)
     management.include_router(unanswered.router)

@@ -33,6 +33,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/agents/{agent_id}/ask"): {"question": "Who?"},
     ("POST", "/conversations/{thread_id}/reply"): {"text": "Taken over"},
     ("POST", "/conversations/{thread_id}/close"): {"reason": "Taken over"},
+    ("PATCH", "/members/{person_id}"): {"role": "viewer"},
     ("PATCH", "/model-providers/{provider_id}"): {"api_key": "sk-taken-over"},
 }
 """A valid body for each route that takes one, so that it is the id that is refused."""

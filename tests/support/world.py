@@ -175,6 +175,9 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
     found = await post("/knowledge/search", {"query": word})
     side.chunks = [result["chunk_id"] for result in found["results"]]
     assert side.chunks, "the tenant finds its own document"
+    side.ids["person_id"] = (await api.get("/members")).json()["data"][0]["id"]
+    invited = await post("/members/invitations", {"email": f"guest@{word}.example", "role": "viewer"})
+    side.ids["invitation_id"] = invited["id"]
     side.anna = await _user(app, services, side, key["key"])
     side.ben = await _user(app, services, side, key["key"])
     side.ids["group_id"] = await _unanswered(services, side)

@@ -10,7 +10,7 @@ from stonechat.accounts import invitations, memberships
 from stonechat.accounts.invitations import InvitationView
 from stonechat.accounts.memberships import MemberView
 from stonechat.accounts.models import Role
-from stonechat.errors import AlreadyExists, Conflict, InvalidInput, NotFound, RoleTooLow
+from stonechat.errors import AlreadyExists, Conflict, InvalidInput, RoleTooLow
 from stonechat_admin.auth import Admin, Console, Viewer
 from stonechat_admin.forms import Filled, refused
 
@@ -67,12 +67,14 @@ async def invite(
 
 @router.post("/console/invitations/{invitation_id}/resend")
 async def resend_invitation(invitation_id: str, console: Admin) -> Response:
-    for waiting in await invitations.list_invitations(console.session, console.actor):
-        if waiting.id == invitation_id:
-            await _invite(console, waiting.email, waiting.role)
-            toast = f"A new link is on its way to {waiting.email}. The old one no longer works."
-            return console.fragment("members/_lists.html", toast=toast, **await _values(console))
-    raise NotFound("This invitation was accepted, withdrawn or has expired. Load the page again.")
+    sent = await invitations.resend_invitation(
+        console.session,
+        console.actor,
+        invitation_id=invitation_id,
+        public_url=console.services.settings.public_url,
+    )
+    toast = f"A new link is on its way to {sent.email}. The old one no longer works."
+    return console.fragment("members/_lists.html", toast=toast, **await _values(console))
 
 
 @router.delete("/console/invitations/{invitation_id}")
@@ -127,10 +129,7 @@ async def _invite(console: Console, email: str, role: str) -> None:
 
 
 async def _find(console: Console, person_id: str) -> MemberView:
-    for member in await memberships.list_members(console.session, console.actor):
-        if member.id == person_id:
-            return member
-    raise NotFound("There is no such member. Load the page again.")
+    return await memberships.get_member(console.session, console.actor, person_id=person_id)
 
 
 def _with_article(role: str) -> str:

@@ -14,8 +14,8 @@ from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.models import ApiKey, AuditEntry
 from stonechat.db.directory import Person
-from stonechat.errors import InvalidCursor, InvalidInput
-from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
+from stonechat.errors import InvalidInput
+from stonechat.web.paging import MAX_PAGE, Page, encode_cursor, moment_and_id
 
 
 class AuditView(BaseModel):
@@ -64,10 +64,15 @@ async def list_audit(
     *,
     actor_id: str | None = None,
     action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[AuditView]:
-    """The tenant's log, newest first. `action` is `<noun>.<verb>`, or a noun alone for whatever was done to those."""
+    """The tenant's log, newest first. `action` is `<noun>.<verb>`, or a noun alone for whatever was done to those.
+
+    `since` and `until` are both included.
+    """
     actor.require("admin")
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInput(f"`limit` is a number from 1 to {MAX_PAGE}.")
@@ -92,25 +97,18 @@ async def list_audit(
     if action is not None:
         exactly = AuditEntry.action == action
         chosen = chosen.where(exactly if "." in action else AuditEntry.action.startswith(f"{action}.", autoescape=True))
+    if since is not None:
+        chosen = chosen.where(AuditEntry.occurred_at >= since)
+    if until is not None:
+        chosen = chosen.where(AuditEntry.occurred_at <= until)
     if cursor is not None:
-        chosen = chosen.where(tuple_(*key) < tuple_(*_position(cursor)))
+        chosen = chosen.where(tuple_(*key) < tuple_(*moment_and_id(cursor)))
     rows = (await session.execute(chosen.order_by(*(column.desc() for column in key)).limit(limit + 1))).all()
     last = rows[limit - 1][0] if len(rows) > limit else None
     return Page(
         data=[_view(row, name) for row, name in rows[:limit]],
         next_cursor=encode_cursor(last.occurred_at.isoformat(), last.audit_id) if last else None,
     )
-
-
-def _position(cursor: str) -> tuple[datetime, str]:
-    moment, audit_id = decode_cursor(cursor, str, str)
-    try:
-        occurred_at = datetime.fromisoformat(moment)
-    except ValueError:
-        raise InvalidCursor from None
-    if occurred_at.tzinfo is None:
-        raise InvalidCursor
-    return occurred_at, audit_id
 
 
 def _view(row: AuditEntry, actor_name: str | None) -> AuditView:

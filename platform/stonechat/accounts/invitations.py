@@ -103,11 +103,27 @@ async def invite(session: AsyncSession, actor: Actor, *, email: str, role: Role,
     return _view(row)
 
 
-async def list_invitations(session: AsyncSession, actor: Actor) -> list[InvitationView]:
-    """The invitations that wait for an answer, newest first."""
+async def list_invitations(
+    session: AsyncSession, actor: Actor, *, limit: int = MAX_PENDING, before: str | None = None
+) -> list[InvitationView]:
+    """The invitations that wait for an answer, newest first; those made before the invitation `before`."""
     actor.require("admin")
-    rows = await session.scalars(_pending(actor.tenant_id).order_by(Invitation.invitation_id.desc()))
+    chosen = _pending(actor.tenant_id)
+    if before is not None:
+        chosen = chosen.where(Invitation.invitation_id < before)
+    rows = await session.scalars(chosen.order_by(Invitation.invitation_id.desc()).limit(limit))
     return [_view(row) for row in rows]
+
+
+async def resend_invitation(
+    session: AsyncSession, actor: Actor, *, invitation_id: str, public_url: str
+) -> InvitationView:
+    """Invite the same person anew: the link of before ends. Raises `NotFound` unless it waits, and what `invite` raises."""
+    actor.require("admin")
+    row = await session.scalar(_pending(actor.tenant_id).where(Invitation.invitation_id == invitation_id))
+    if row is None:
+        raise NotFound("This invitation was accepted, withdrawn or has expired.")
+    return await invite(session, actor, email=row.email, role=row.role, public_url=public_url)
 
 
 async def revoke_invitation(session: AsyncSession, actor: Actor, *, invitation_id: str) -> None:

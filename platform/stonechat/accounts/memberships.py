@@ -6,7 +6,7 @@ from typing import get_args
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
@@ -17,6 +17,7 @@ from stonechat.accounts.people import find_or_create_person, normalise_email
 from stonechat.db.directory import DirectoryMembership, Person
 from stonechat.errors import AlreadyExists, Conflict, InvalidInput, NotFound, RoleTooLow
 from stonechat.plans.entitlements import require_room
+from stonechat.web.paging import Page, encode_cursor, moment_and_id
 
 MAX_MEMBERS = 500
 SCOPE_OF_ROLE: dict[Role, Scope] = {"owner": "admin", "admin": "admin", "editor": "write", "viewer": "read"}
@@ -42,14 +43,36 @@ async def actor_of_member(session: AsyncSession, tenant_id: UUID, *, person_id: 
 
 async def list_members(session: AsyncSession, actor: Actor) -> list[MemberView]:
     """Every member, the longest-standing first; at most 500 by construction."""
+    return (await page_of_members(session, actor, limit=MAX_MEMBERS)).data
+
+
+async def page_of_members(
+    session: AsyncSession, actor: Actor, *, limit: int, cursor: str | None = None
+) -> Page[MemberView]:
+    """Some of the members, the longest-standing first. Raises `InvalidCursor`."""
     actor.require("read")
-    rows = await session.execute(
+    key = (Membership.created_at, Membership.person_id)
+    chosen = (
         select(Membership, Person)
         .join(Person, Person.person_id == Membership.person_id)
         .where(Membership.tenant_id == actor.tenant_id)
-        .order_by(Membership.created_at, Membership.person_id)
+        .order_by(*key)
+        .limit(limit + 1)
     )
-    return [_view(membership, person) for membership, person in rows]
+    if cursor is not None:
+        chosen = chosen.where(tuple_(*key) > tuple_(*moment_and_id(cursor)))
+    rows = [_view(membership, person) for membership, person in await session.execute(chosen)]
+    last = rows[limit - 1] if len(rows) > limit else None
+    return Page(
+        data=rows[:limit], next_cursor=encode_cursor(last.created_at.isoformat(), last.id) if last is not None else None
+    )
+
+
+async def get_member(session: AsyncSession, actor: Actor, *, person_id: str) -> MemberView:
+    """One member, or `NotFound`."""
+    actor.require("read")
+    member = await _load(session, actor.tenant_id, person_id)
+    return _view(member, await session.get_one(Person, person_id))
 
 
 async def add_member(session: AsyncSession, actor: Actor, *, email: str, role: Role, name: str = "") -> MemberView:

@@ -13,20 +13,20 @@ from stonechat.chat.attachment_sweeper import remove_files
 from stonechat.chat.hub import RunHub
 from stonechat.db.session import Database
 from stonechat.files import FileStore
-from stonechat.identity.caller import Caller
 from stonechat.identity.models import User, UserTokenUse
+from stonechat.privacy.visitor import Visitor
 
 AT_ONCE = 200
 """Files whose bytes go before the answer is given; of more, the sweeper removes the rest within minutes."""
 
 
-async def erase_visitor(database: Database, caller: Caller, *, hub: RunHub, files: FileStore) -> None:
-    """Delete all that the tenant keeps of the caller, whichever of its agents they spoke with. Doing it again is no error.
+async def erase_visitor(database: Database, visitor: Visitor, *, hub: RunHub, files: FileStore) -> None:
+    """Delete all that the tenant keeps of the visitor, whichever of its agents they spoke with. Doing it again is no error.
 
     Answers being written stop. From the moment this returns nothing of it is found; a session that is still open goes on
     as a stranger's.
     """
-    tenant_id, user_id = caller.tenant_id, caller.user_id
+    tenant_id, user_id = visitor.tenant_id, visitor.user_id
     thread, run, attachment, events = models.Thread, models.RunRow, models.Attachment, models.RunEvents
     mine = (thread.tenant_id == tenant_id, thread.user_id == user_id)
     async with database.tenant(tenant_id, user_id=user_id) as session:
@@ -46,12 +46,12 @@ async def erase_visitor(database: Database, caller: Caller, *, hub: RunHub, file
         ).all()
         threads = (await session.scalars(delete(thread).where(*mine).returning(thread.thread_id))).all()
         await session.execute(delete(events).where(events.tenant_id == tenant_id, events.user_id == user_id))
-        visitor = await session.scalar(
+        browser = await session.scalar(
             select(User.visitor_hash).where(User.tenant_id == tenant_id, User.user_id == user_id)
         )
-        if visitor is not None:
+        if browser is not None:
             await session.execute(
-                delete(UserTokenUse).where(UserTokenUse.tenant_id == tenant_id, UserTokenUse.visitor_hash == visitor)
+                delete(UserTokenUse).where(UserTokenUse.tenant_id == tenant_id, UserTokenUse.visitor_hash == browser)
             )
         await session.execute(delete(User).where(User.tenant_id == tenant_id, User.user_id == user_id))
     for thread_id in threads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -55,6 +56,18 @@ def decode_cursor(cursor: str, *kinds: type[str] | type[int]) -> tuple[Any, ...]
     except (ValueError, RecursionError):
         raise InvalidCursor("Use the “next_cursor” of the page before, unchanged, or leave it out.") from None
     return tuple(key)
+
+
+def moment_and_id(cursor: str) -> tuple[datetime, str]:
+    """The sort key of a list by time: what `encode_cursor(moment.isoformat(), id)` made. Raises `InvalidCursor`."""
+    written, row_id = decode_cursor(cursor, str, str)
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        raise InvalidCursor from None
+    if moment.tzinfo is None:
+        raise InvalidCursor
+    return moment, row_id
 
 
 def _check_part(part: object, kind: type) -> None:
