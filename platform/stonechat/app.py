@@ -39,6 +39,7 @@ from stonechat.api import (
     uploads,
     usage,
     users,
+    webhook_endpoints,
 )
 from stonechat.api.chatkit_body import MAX_DICTATION_BODY
 from stonechat.api.cors import VisitorCors
