@@ -15,8 +15,9 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.memberships import SCOPE_OF_ROLE
 from stonechat.accounts.models import Role
 from stonechat.accounts.sessions import SignedIn, find_session
+from stonechat.accounts.suspension import FOR_ITS_PEOPLE, is_open_to
 from stonechat.api.dependencies import AppServices, Services
-from stonechat.errors import Forbidden, RoleTooLow
+from stonechat.errors import Forbidden, RoleTooLow, TenantSuspended
 from stonechat.limits.limiter import address_key
 from stonechat.operator.bulletin import Notice
 from stonechat.operator.sign_in import OperatorSession, find_looking, look_through
@@ -37,6 +38,14 @@ class Elsewhere(Exception):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.url = url
+
+
+SUSPENDED = Notice(
+    "warning",
+    "This account is suspended.",
+    "Your visitors are told that the chat is paused. You can read, export and delete what there is; whoever runs this "
+    "installation can open it again.",
+)
 
 
 @dataclass(frozen=True)
@@ -203,7 +212,9 @@ def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
                 raise Elsewhere("/console/tenants")
             held, name, status, *_ = found
             if status != "active":
-                raise Forbidden(f"{name} is suspended. Ask whoever runs this installation.")
+                if not is_open_to(request.method, request.url.path):
+                    raise TenantSuspended(FOR_ITS_PEOPLE.format(name=name))
+                notices = (SUSPENDED, *notices)
             actor = Actor(person.tenant_id, "person", person.person_id, frozenset({SCOPE_OF_ROLE[held]}))
             standing = standing_of(found, through_stripe=services.billing.gateway is not None)
             working = Console(request, services, session, actor, person, held, name, notices, standing=standing)

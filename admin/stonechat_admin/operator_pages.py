@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -18,35 +16,18 @@ from stonechat.errors import NotFound
 from stonechat.plans.terms import NUMBER_FIELDS, Feature
 from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES
 from stonechat.usage.prices import MICROS
+from stonechat.web.csv_files import csv_text
 
 WIDE, TALL = 720, 180
 FIELDS = [(name, FIELD_NAMES[name]) for name in NUMBER_FIELDS] + [(each.value, FEATURE_NAMES[each]) for each in Feature]
 """Of a plan: what exceptions can be made for."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_file(name: str, headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    """A download. What a spreadsheet would take for a formula is told apart by an apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(headings)
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
+    """A download."""
     disposition = f'attachment; filename="{name}-{clock.now():%Y-%m-%d}.csv"'
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
-    return Response(out.getvalue(), media_type="text/csv", headers=headers)
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return clock.rfc3339(value)
-    if isinstance(value, list | tuple):
-        value = " ".join(map(str, value))
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return Response(csv_text(rows, headings=headings), media_type="text/csv", headers=headers)
 
 
 def dollars(micros: int) -> str:

@@ -10,7 +10,8 @@ from stonechat import clock
 from stonechat.accounts.people import set_password
 from stonechat.errors import OperatorSignInNeeded, SignInRefused, TooManyAttempts
 from stonechat.operator import sign_in
-from stonechat.operator.operators import Operator, create_operator, disable_operator, list_operators
+from stonechat.operator.dismissal import disable_operator
+from stonechat.operator.operators import Operator, create_operator, list_operators
 from support.console import ConsoleWorld
 from support.identity import PLATFORM
 from support.operators import OPERATOR_COOKIE, PASSWORD, at_desk, code_of, make_operator, press
@@ -97,7 +98,7 @@ async def test_a_new_password_and_the_end_of_ones_rights_end_the_session(world: 
     await set_password(world.services.database, operator.person_id, password="another long password")
     await browser.page(HOME, status=303)
     async with world.services.database.platform() as session:
-        await disable_operator(session, operator, operator_id=other.operator_id)
+        await disable_operator(session, operator, database=world.services.database, operator_id=other.operator_id)
         listed = {view.email: view for view in await list_operators(session)}
     assert listed[other.email].disabled_at is not None
     await second.page(HOME, status=303)
@@ -110,6 +111,32 @@ async def test_a_session_ends_by_itself(world: ConsoleWorld, monkeypatch: pytest
     monkeypatch.setattr(clock, "now", lambda: now + timedelta(minutes=31))
     with pytest.raises(OperatorSignInNeeded):
         await sign_in.find_session(world.services.database, token, address="")
+
+
+async def test_the_day_ends_eight_hours_after_the_password_whatever_code_is_typed(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, services, start = await make_operator(world), world.services, clock.now()
+
+    def let_pass(minutes: int) -> None:
+        monkeypatch.setattr(clock, "now", lambda: start + timedelta(minutes=minutes))
+
+    let_pass(0)
+    held = await half_way(world, operator)
+    secret = await sign_in.enrolment_secret(services.database, services.keyring, held)
+    token, _ = await sign_in.prove_code(services.database, services.keyring, held, code=code_of(secret))
+    for minutes in range(25, 8 * 60, 25):  # never half an hour of rest, and a code now and then
+        let_pass(minutes)
+        held = await sign_in.find_session(services.database, token, address="203.0.113.9")
+        token, _ = await sign_in.prove_code(services.database, services.keyring, held, code=code_of(secret))
+    let_pass(8 * 60 - 1)
+    await sign_in.find_session(services.database, token, address="203.0.113.9")
+    let_pass(8 * 60)
+    with pytest.raises(OperatorSignInNeeded):
+        await sign_in.find_session(services.database, token, address="203.0.113.9")
+    held = await half_way(world, operator)  # the password again
+    token, _ = await sign_in.prove_code(services.database, services.keyring, held, code=code_of(secret))
+    await sign_in.find_session(services.database, token, address="203.0.113.9")
 
 
 async def test_made_again_an_operator_sets_the_phone_up_anew(world: ConsoleWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,9 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from stonechat import clock
+from stonechat.errors import Conflict, OperatorSignInNeeded
 from stonechat.operator import support as grants
+from stonechat.operator.audit import of_tenant
+from stonechat.operator.models import OperatorAuditRow
+from support.api import message
 from support.console import Browser, ConsoleWorld
 from support.furnishing import Furniture, furniture
+from support.identity import PLATFORM
 from support.operator_routes import operator_pages
 from support.operators import at_desk, make_operator, press
 
@@ -142,6 +148,93 @@ async def test_a_grant_to_change_makes_an_editor_and_no_more(world: ConsoleWorld
     await press(desk, "/operator/support/leave")
     gone = await desk.page("/console", status=303)
     assert gone.response.headers["location"].startswith("/console/login")
+
+
+async def preview_of(desk: Browser, agent: str) -> tuple[str, int]:
+    """A playground's token, and for how many seconds it is good."""
+    opened = await desk.htmx("POST", f"/console/agents/{agent}/playground/session")
+    told = opened.response.json()
+    return told["token"], told["seconds"]
+
+
+async def test_a_preview_ends_with_the_look_that_it_was_opened_under(
+    world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id = await world.another_tenant("Tried out")
+    desk, owner = await at_desk(world), await world.signed_in("owner", tenant_id=tenant_id)
+
+    async def ask_agent(token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await things.api.post(f"{PLATFORM}/chatkit", json=message("How long?"), headers=headers)
+        return answer.status_code
+
+    async with furniture(world, tenant_id) as things:
+        agent = await things._agent_id({})
+        grant = await ask(desk, tenant_id, minutes="15", access="write")
+        await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant}/enter")
+        start = clock.now()
+        monkeypatch.setattr(clock, "now", lambda: start + timedelta(minutes=10))
+        token, seconds = await preview_of(desk, agent)
+        assert 0 < seconds <= 5 * 60
+        assert await ask_agent(token) == 200
+        monkeypatch.setattr(clock, "now", lambda: start + timedelta(minutes=16))
+        assert await ask_agent(token) == 401
+        monkeypatch.undo()
+        token, _ = await preview_of(desk, agent)
+        assert await ask_agent(token) == 200
+        await owner.submit(f"/console/support/{grant}/end", {})
+        assert await ask_agent(token) == 401, "the tenant ended it early"
+
+
+async def test_the_looks_of_an_operator_end_with_the_operators_rights(world: ConsoleWorld) -> None:
+    open_in, waits_in = await world.another_tenant("Open"), await world.another_tenant("Waits")
+    leaving = await make_operator(world)
+    desk, other = await at_desk(world, leaving), await at_desk(world)
+    owner = await world.signed_in("owner", tenant_id=waits_in)
+    await owner.submit("/console/support/consent", {"needed": "yes"})
+    asked = {tenant_id: await ask(desk, tenant_id) for tenant_id in (open_in, waits_in)}
+    kept = await ask(other, open_in)
+    await press(other, f"/operator/operators/{leaving.operator_id}/disable")
+    for tenant_id, grant in asked.items():
+        async with world.services.database.tenant(tenant_id) as session:
+            states = {each.id: each.state for each in await grants.list_grants(session, tenant_id)}
+        assert states[grant] == "over"
+        assert states.get(kept, "open") == "open"
+    await owner.submit(f"/console/support/{asked[waits_in]}/agree", {}, status=409)
+    assert "support.end" in {row.action for row in await audit_of(world, open_in)}
+    async with world.services.database.platform() as session:
+        with pytest.raises(OperatorSignInNeeded):
+            await grants.ask_for_grant(
+                session, leaving, open_in, database=world.services.database, reason="Once more", minutes=15
+            )
+
+
+async def audit_of(world: ConsoleWorld, tenant_id: UUID) -> list[OperatorAuditRow]:
+    async with world.services.database.platform() as session:
+        return list(await of_tenant(session, tenant_id, limit=20))
+
+
+async def test_looks_asked_for_at_once_stay_within_their_number(world: ConsoleWorld) -> None:
+    tenant_id, operator, database = (
+        await world.another_tenant("Beset"),
+        await make_operator(world),
+        world.services.database,
+    )
+
+    async def ask_once(number: int) -> bool:
+        try:
+            async with database.platform() as session:
+                await grants.ask_for_grant(
+                    session, operator, tenant_id, database=database, reason=f"Look {number}", minutes=15
+                )
+        except Conflict:
+            return False
+        return True
+
+    for number in range(grants.MAX_OPEN - 1):
+        assert await ask_once(number)
+    together = await asyncio.gather(*(ask_once(number) for number in range(4)))
+    assert sum(together) == 1
 
 
 @pytest.mark.parametrize("table", ["operators", "operator_sessions", "operator_audit", "operator_notes", "mail_log"])

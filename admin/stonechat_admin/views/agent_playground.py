@@ -22,8 +22,14 @@ router = APIRouter(prefix="/console/agents/{agent_id}/playground")
 async def open_session(agent_id: str, console: Editor) -> Response:
     """A token for `/chatkit` that talks to the draft as it is saved at each question."""
     agent = await get_agent(console.session, console.actor, agent_id=agent_id)
+    look = console.support
     token, expires_at, _ = await open_preview_session(
-        console.session, console.actor, agent_id=agent.id, tokens=console.services.session_tokens
+        console.session,
+        console.actor,
+        agent_id=agent.id,
+        tokens=console.services.session_tokens,
+        grant_id=look.id if look else None,
+        until=look.expires_at if look else None,
     )
     lifetime = (expires_at - clock.now()).total_seconds()
     return JSONResponse({"token": token, "seconds": int(lifetime)}, headers={"Cache-Control": "no-store"})

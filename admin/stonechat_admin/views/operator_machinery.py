@@ -36,7 +36,6 @@ async def show_jobs(desk: AtDesk, status: Word = "failed", kind: Word = "", befo
         chosen=chosen,
         kind=kind,
         words=jobs.STATUS_WORDS,
-        granted=granted,
         export=f"/operator/jobs/export?{urlencode(asked)}",
         more=f"/operator/jobs?{urlencode(asked | {'before': more})}" if more else None,
     )
@@ -82,6 +81,7 @@ async def show_events(desk: AtDesk, state: Word = "", before: Word = "") -> Resp
         "operator/machinery/events.html",
         rows=rows,
         counts=await events.count_events(desk.session),
+        refused=await events.refused_today(desk.session),
         names=await names_of(desk.session, {row.tenant_id for row in rows if row.tenant_id is not None}),
         state=state,
         states=events.STATES,

@@ -11,11 +11,13 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Response
 
 from stonechat import clock
+from stonechat.billing.dunning import DEFAULT_GRACE_DAYS
 from stonechat.errors import InvalidInput
 from stonechat.operator import audit, bulletin, flags, operators, settings
+from stonechat.operator.dismissal import disable_operator
 from stonechat.operator.tenant import names_of
 from stonechat.plans.catalog import list_plans
-from stonechat.plans.platform_settings import BILLING, DEFAULT_PLAN, LAPSED_PLAN, list_settings
+from stonechat.plans.platform_settings import list_settings
 from stonechat_admin.forms import Filled, refused
 from stonechat_admin.operator_auth import AtDesk, Desk
 from stonechat_admin.operator_pages import csv_file, moment_of
@@ -29,15 +31,16 @@ FRESH = Filled({"kind": "info", "title": "", "body": "", "starts_at": "", "ends_
 
 
 @router.get(ANNOUNCEMENTS)
-async def show_announcements(desk: AtDesk) -> Response:
-    rows = await bulletin.list_announcements(desk.session)
-    return desk.page("operator/platform/announcements.html", rows=rows, form=FRESH, now=clock.now())
+async def show_announcements(desk: AtDesk, before: Word = "") -> Response:
+    rows, more = await bulletin.list_announcements(desk.session, before=before)
+    older = f"{ANNOUNCEMENTS}?{urlencode({'before': more})}" if more else None
+    return desk.page("operator/platform/announcements.html", rows=rows, form=FRESH, now=clock.now(), more=older)
 
 
 @router.get(f"{ANNOUNCEMENTS}/export")
 async def export_announcements(desk: AtDesk) -> Response:
     headings = ("id", "kind", "title", "body", "starts_at", "ends_at", "created_by", "withdrawn_at")
-    rows = await bulletin.list_announcements(desk.session)
+    rows, _ = await bulletin.list_announcements(desk.session, limit=bulletin.MAX_EXPORTED)
     return csv_file(
         "announcements",
         headings,
@@ -122,8 +125,16 @@ async def export_settings(desk: AtDesk) -> Response:
 
 
 @router.post(SETTINGS)
-async def save_settings(desk: AtDesk, default_plan: Text = "", lapsed_plan: Text = "", billing: Text = "") -> Response:
-    typed = {DEFAULT_PLAN: default_plan, LAPSED_PLAN: lapsed_plan, BILLING: billing}
+async def save_settings(
+    desk: AtDesk,
+    default_plan: Text = "",
+    lapsed_plan: Text = "",
+    billing: Text = "",
+    grace_days: Text = "",
+    billing_tax: Text = "",
+) -> Response:
+    sent = (default_plan, lapsed_plan, billing, grace_days, billing_tax)
+    typed = dict(zip(settings.OFFERED, sent, strict=True))
     try:
         changed = await settings.change_settings(desk.session, desk.operator, changes=typed)
     except InvalidInput as error:
@@ -136,9 +147,9 @@ async def save_settings(desk: AtDesk, default_plan: Text = "", lapsed_plan: Text
 
 async def _settings(desk: Desk, form: Filled | None) -> dict[str, Any]:
     held = await list_settings(desk.session)
-    values = {name: held.get(name) or "" for name in (DEFAULT_PLAN, LAPSED_PLAN, BILLING)}
     return {
-        "form": form or Filled(values),
+        "form": form or Filled(settings.as_typed(held)),
+        "grace": DEFAULT_GRACE_DAYS,
         "plans": [(plan.key, plan.name) for plan in await list_plans(desk.session)],
         "stripe": desk.services.settings.stripe_secret_key is not None,
         "sign_up": desk.services.settings.sign_up,
@@ -173,9 +184,11 @@ async def export_operators(desk: AtDesk) -> Response:
 
 
 @router.post("/operator/operators/{operator_id}/disable")
-async def disable_operator(operator_id: str, desk: AtDesk) -> Response:
-    await operators.disable_operator(desk.session, desk.operator, operator_id=operator_id.replace("\x00", ""))
-    return desk.go("/operator/operators", toast="This operator’s rights have ended.")
+async def end_rights(operator_id: str, desk: AtDesk) -> Response:
+    await disable_operator(
+        desk.session, desk.operator, database=desk.services.database, operator_id=operator_id.replace("\x00", "")
+    )
+    return desk.go("/operator/operators", toast="This operator’s rights have ended, and every look with them.")
 
 
 @router.get("/operator/audit")

@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor, Scope
 from stonechat.accounts.audit import record_audit
-from stonechat.accounts.models import ApiKey, Tenant
+from stonechat.accounts.models import ApiKey
 from stonechat.db.directory import DirectoryApiKey, tenant_of_api_key
 from stonechat.db.session import Database
-from stonechat.errors import Conflict, Forbidden, InvalidApiKey, InvalidInput, NotFound
+from stonechat.errors import Conflict, InvalidApiKey, InvalidInput, NotFound
 
 MAX_LIVE_KEYS = 100
 PREFIX_CHARACTERS = 11
@@ -114,7 +114,7 @@ async def revoke_api_key(session: AsyncSession, actor: Actor, *, api_key_id: str
 
 
 async def authenticate_api_key(database: Database, header: str | None) -> Actor:
-    """Who sends this `Authorization` header. Raises `InvalidApiKey`, or `Forbidden` for a suspended tenant."""
+    """Who sends this `Authorization` header, suspended or not. Raises `InvalidApiKey`."""
     scheme, _, secret = (header or "").partition(" ")
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret.startswith("sk_") or len(secret) > 128:
@@ -139,17 +139,10 @@ async def _look_up(database: Database, secret_hash: bytes) -> Actor:
         raise InvalidApiKey("This API key is unknown or was revoked.")
     tenant_id, api_key_id = found
     async with database.tenant(tenant_id) as session:
-        rows = await session.execute(
-            select(ApiKey, Tenant.status)
-            .join(Tenant, Tenant.tenant_id == ApiKey.tenant_id)
-            .where(ApiKey.tenant_id == tenant_id, ApiKey.api_key_id == api_key_id, ApiKey.revoked_at.is_(None))
-        )
-        row = rows.one_or_none()
-        if row is None:
+        mine = (ApiKey.tenant_id == tenant_id) & (ApiKey.api_key_id == api_key_id) & ApiKey.revoked_at.is_(None)
+        key = await session.scalar(select(ApiKey).where(mine))
+        if key is None:
             raise InvalidApiKey("This API key is unknown or was revoked.")
-        key, status = row
-        if status != "active":
-            raise Forbidden("This tenant is suspended. Ask whoever runs this installation.")
         await _note_use(session, tenant_id, key)
         return Actor(tenant_id, "api_key", api_key_id, frozenset(key.scopes))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +11,13 @@ from typing import Literal, assert_never
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import AuditView, list_audit
 from stonechat.db.session import Database
+from stonechat.web.csv_files import csv_text
 from stonechat.web.paging import MAX_PAGE
 
 Format = Literal["csv", "jsonl"]
 MAX_ENTRIES = 100_000
 """Of one file. For what is older, ask again with `until` at the last entry's time."""
 COLUMNS = ("id", "occurred_at", "actor_kind", "actor_id", "actor_name", "action", "subject_id", "detail")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +71,7 @@ def _as_lines(entries: Sequence[AuditView]) -> str:
 
 
 def _as_csv(entries: Sequence[AuditView]) -> str:
-    written = io.StringIO()
-    writer = csv.writer(written)
-    for entry in entries:
-        told = entry.model_dump(mode="json")
-        told["detail"] = json.dumps(told["detail"], ensure_ascii=False)
-        writer.writerow(_inert(told[name]) for name in COLUMNS)
-    return written.getvalue()
-
-
-def _inert(cell: str | None) -> str:
-    """No cell is one that a spreadsheet would calculate."""
-    return "" if cell is None else f"'{cell}" if cell.startswith(_FORMULA) else cell
+    told = [entry.model_dump(mode="json") for entry in entries]
+    for entry in told:
+        entry["detail"] = json.dumps(entry["detail"], ensure_ascii=False)
+    return csv_text([entry[name] for name in COLUMNS] for entry in told)

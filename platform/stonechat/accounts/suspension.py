@@ -1,4 +1,6 @@
-"""Suspended tenants: their visitors are told so, and nothing of theirs costs the platform anything.
+"""Suspended tenants: their visitors are told so, nothing of theirs costs the platform anything, and what is theirs stays theirs.
+
+Its people and its API keys may read, export and delete; nothing else. Jobs that spend or reach out wait in the queue.
 
 Which tenants are suspended is one short list, in a table of the platform's own. Each process that serves visitors reads it
 anew twice a second at most, and only while it is asked: a chat that is open learns of it with its next request, and no turn
@@ -24,7 +26,18 @@ KNOWN_FOR_SECONDS = 0.5
 READ_SECONDS = 2.0
 SENTENCE = "This chat is paused at the moment. Please contact this site in another way."
 """What visitors are told. Why is between the tenant and the platform."""
+FOR_ITS_PEOPLE = (
+    "{name} is suspended: you can read, export and delete what there is, and change nothing. "
+    "Ask whoever runs this installation."
+)
+_TAKES_AWAY = ("/delete", "/remove", "/end")
+"""How forms end that delete, or that end somebody's rights; they are sent by POST."""
 _log = logging.getLogger(__name__)
+
+
+def is_open_to(method: str, path: str) -> bool:
+    """Whether this may be asked for a tenant that is suspended: to read, to export, to delete."""
+    return method in ("GET", "HEAD", "DELETE") or path.endswith(_TAKES_AWAY)
 
 
 class SuspendedTenantRow(Base):

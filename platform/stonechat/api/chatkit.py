@@ -29,9 +29,10 @@ from stonechat.api.dependencies import Services, caller_of, services_of
 from stonechat.chat.events import PING, paused
 from stonechat.chat.resume import cancel_run, resume
 from stonechat.chat.runs import Listener, Run
-from stonechat.errors import StonechatError
+from stonechat.errors import InvalidSession, StonechatError
 from stonechat.identity.caller import Caller
 from stonechat.limits.addresses import limited_by
+from stonechat.operator.support import is_open
 from stonechat.settings import Settings
 from stonechat.web import DefaultHeaders, UnexpectedErrors, client_address, database_problem, problem_response
 
@@ -90,8 +91,7 @@ class _Endpoint:
 async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
     connection = HTTPConnection(scope)
     services = services_of(connection)
-    caller = caller_of(connection, services)
-    await services.suspensions.require_active(caller.tenant_id)
+    caller = await _admit(connection, services)
     body = await read_body(connection, receive)
     if body is None:
         return
@@ -104,6 +104,17 @@ async def _chatkit(scope: Scope, receive: Receive, send: Send) -> None:
     suspensions = services.suspensions
     del connection, body, request  # a stream may last; what asked for it need not stay in memory
     await _stream_run(run, headers, receive, send, suspensions=suspensions)
+
+
+async def _admit(connection: HTTPConnection, services: Services) -> Caller:
+    """Who calls. Raises `TenantSuspended`, and `InvalidSession` for an operator's preview whose look is over."""
+    caller = caller_of(connection, services)
+    await services.suspensions.require_active(caller.tenant_id)
+    if caller.grant_id is not None:
+        async with services.database.tenant(caller.tenant_id) as session:
+            if not await is_open(session, caller.tenant_id, grant_id=caller.grant_id):
+                raise InvalidSession("The look that this session was opened under is over.")
+    return caller
 
 
 async def _answer_with_json(
@@ -201,7 +212,7 @@ async def _last_words(run: Run, suspensions: Suspensions) -> bytes:
 async def _run_events(scope: Scope, receive: Receive, send: Send) -> None:
     connection = HTTPConnection(scope)
     services = services_of(connection)
-    caller = caller_of(connection, services)
+    caller = await _admit(connection, services)
     await services.limiter.check_address(client_address(connection))
     last = connection.headers.get("last-event-id", "")
     events = await resume(services.chat.hub, caller, run_id=scope["path_params"]["run"], last_event_id=last)

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.api_keys import authenticate_api_key
-from stonechat.accounts.suspension import Suspensions
+from stonechat.accounts.suspension import FOR_ITS_PEOPLE, Suspensions, is_open_to
 from stonechat.assistant.cache import ConfigCache
 from stonechat.billing.service import BillingService
 from stonechat.chat.turns import ChatServer
@@ -21,7 +21,7 @@ from stonechat.db.session import Database
 from stonechat.embed.assets import Assets
 from stonechat.embed.installs import Installs
 from stonechat.embed.stock import StockTroubles
-from stonechat.errors import InvalidSession, OriginNotAllowed
+from stonechat.errors import InvalidSession, OriginNotAllowed, TenantSuspended
 from stonechat.identity.caller import Caller
 from stonechat.identity.lookup import SiteKeys
 from stonechat.identity.origins import parse_origin
@@ -70,8 +70,11 @@ AppServices = Annotated[Services, Depends(services_of)]
 
 
 async def api_actor(request: Request, services: AppServices) -> Actor:
-    """Whose API key this is. Raises `InvalidApiKey`."""
-    return await authenticate_api_key(services.database, request.headers.get("authorization"))
+    """Whose API key this is. Raises `InvalidApiKey`; `TenantSuspended` for a change to a tenant that is."""
+    actor = await authenticate_api_key(services.database, request.headers.get("authorization"))
+    if not is_open_to(request.method, request.url.path) and await services.suspensions.is_suspended(actor.tenant_id):
+        raise TenantSuspended(FOR_ITS_PEOPLE.format(name="This tenant"))
+    return actor
 
 
 ApiActor = Annotated[Actor, Depends(api_actor)]

@@ -56,6 +56,7 @@ async def put_upload(attachment: str, request: Request, services: AppServices, t
     body = _body(request)
     try:
         grant = services.chat.uploads.attachments.links.open_upload(attachment, token)
+        await services.suspensions.require_active(grant.key.tenant_id)
         if "content-encoding" in request.headers:
             raise UnsupportedMediaType("Send the file as it is, without a Content-Encoding.")
         declared = request.headers.get("content-length", "")

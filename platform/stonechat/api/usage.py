@@ -3,8 +3,6 @@ prices of the tenant's own."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Annotated
@@ -22,12 +20,12 @@ from stonechat.usage.allowance import AllowanceState, Steps
 from stonechat.usage.prices import CURRENCY, OwnPrice, OwnPrices
 from stonechat.usage.quota import Budget, BudgetState
 from stonechat.usage.report import Days, GroupBy, UsageRow
+from stonechat.web.csv_files import csv_text
 from stonechat.web.paging import Cursor, Limit, Page
 
 router = APIRouter(prefix="/usage", tags=["Usage"], dependencies=[Depends(limit_address)])
 
 DEFAULT_DAYS = 30
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Usage(BaseModel):
@@ -147,11 +145,6 @@ def _prices(own: OwnPrices) -> Prices:
 
 
 def usage_csv(rows: Iterable[UsageRow]) -> str:
-    """The rows with a line of names above them. No cell is one that a spreadsheet would calculate."""
-    written = io.StringIO()
-    writer = csv.writer(written)
-    writer.writerow(UsageRow.__dataclass_fields__)
-    for row in rows:
-        cells = (getattr(row, name) for name in UsageRow.__dataclass_fields__)
-        writer.writerow(f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells)
-    return written.getvalue()
+    """The rows with a line of names above them."""
+    names = tuple(UsageRow.__dataclass_fields__)
+    return csv_text(([getattr(row, name) for name in names] for row in rows), headings=names)

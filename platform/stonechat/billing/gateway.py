@@ -19,7 +19,8 @@ import stripe
 from stonechat import clock
 from stonechat.errors import InvalidInput, PaymentDeclined, UpstreamFailed, UpstreamTimedOut, WebhookRefused
 
-METER_EVENT = "stonechat_tokens"
+METER_EVENT = "stonechat_tokens_beyond"
+"""Of tokens beyond a plan, which are all that Stripe is told."""
 TIMEOUT_SECONDS = 15.0
 RETRIES = 2
 MAX_INVOICES = 100
@@ -99,20 +100,20 @@ class StripeGateway:
         key = f"stonechat-price-{lookup_key}-{clock.now():%Y%m%d%H}"
         return await _call(self._v1.prices.create_async(params | {"lookup_key": lookup_key}, {"idempotency_key": key}))
 
-    async def ensure_meter(self) -> str:
-        """The id of the meter that counts tokens, made if it is not there."""
+    async def ensure_meter(self, event_name: str = METER_EVENT) -> str:
+        """The id of the meter of these events, made if it is not there."""
         meters = await _call(self._v1.billing.meters.list_async({"status": "active", "limit": 100}))
         for meter in meters["data"]:
-            if meter["event_name"] == METER_EVENT:
+            if meter["event_name"] == event_name:
                 return str(meter["id"])
         params = {
-            "display_name": "Tokens",
-            "event_name": METER_EVENT,
+            "display_name": "Tokens beyond plans",
+            "event_name": event_name,
             "default_aggregation": {"formula": "sum"},
             "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
             "value_settings": {"event_payload_key": "value"},
         }
-        key = f"stonechat-meter-{clock.now():%Y%m%d%H}"
+        key = f"stonechat-meter-{event_name}-{clock.now():%Y%m%d%H}"
         return str((await _call(self._v1.billing.meters.create_async(params, {"idempotency_key": key})))["id"])
 
     # Checkout and portal
@@ -178,6 +179,23 @@ class StripeGateway:
             )
         )
 
+    async def change_scheduled(self, schedule: Json, *, items: Sequence[Sequence[Json]], proration: str) -> None:
+        """Let these be the items of the schedule's phases from the present one on; the first holds at once."""
+        current = schedule["current_phase"]["start_date"]
+        coming = [phase for phase in schedule["phases"] if phase["start_date"] >= current]
+        phases: list[Json] = [
+            {
+                "items": list(chosen),
+                "start_date": phase["start_date"],
+                "end_date": phase["end_date"],
+                "proration_behavior": "none",
+                "metadata": dict(phase.get("metadata") or {}),
+            }
+            for phase, chosen in zip(coming, items, strict=True)
+        ]
+        params: Json = {"phases": phases, "end_behavior": "release", "proration_behavior": proration}
+        await _call(self._v1.subscription_schedules.update_async(schedule["id"], params))
+
     async def release_schedule(self, schedule_id: str) -> None:
         """Take back what was to happen later; the subscription goes on as it is."""
         await _call(self._v1.subscription_schedules.release_async(schedule_id))
@@ -211,10 +229,12 @@ class StripeGateway:
 
     # Use
 
-    async def send_use(self, customer_id: str, *, tokens: int, identifier: str, at: datetime) -> None:
+    async def send_use(
+        self, customer_id: str, *, tokens: int, identifier: str, at: datetime, meter: str = METER_EVENT
+    ) -> None:
         """Tell of use, once for an identifier: what was told before is well. Not tried again here; the outbox does."""
         event = {
-            "event_name": METER_EVENT,
+            "event_name": meter,
             "identifier": identifier,
             "timestamp": int(at.timestamp()),
             "payload": {"stripe_customer_id": customer_id, "value": str(tokens)},
@@ -246,20 +266,22 @@ def verify_signature(payload: bytes, header: str | None, *, secrets: Sequence[st
     """Raise `WebhookRefused` unless one of the secrets signed these bytes within the last five minutes."""
     usable = [secret for secret in secrets if secret.strip()]
     if not usable:
-        raise WebhookRefused("Set STRIPE_WEBHOOK_SECRET: without it nobody can tell who sends this.")
+        raise WebhookRefused(
+            "Set STRIPE_WEBHOOK_SECRET: without it nobody can tell who sends this.", reason="no_secret"
+        )
     if not header or len(header) > 2000:
-        raise WebhookRefused("There is no Stripe-Signature.")
+        raise WebhookRefused("There is no Stripe-Signature.", reason="unsigned")
     for number, secret in enumerate(usable, start=1):
         try:
             stripe.WebhookSignature.verify_header(payload, header, secret)
         except (stripe.SignatureVerificationError, UnicodeDecodeError):
             if number == len(usable):
-                raise WebhookRefused("The signature is not right.") from None
+                raise WebhookRefused("The signature is not right.", reason="wrong_signature") from None
         else:
             break
     signed = next((part[2:] for part in header.split(",") if part.startswith("t=")), "")
     if not signed.isdigit() or abs(clock.now().timestamp() - int(signed[:12])) > MAX_AGE_SECONDS:
-        raise WebhookRefused("The signature is too old, or our clock is wrong.")
+        raise WebhookRefused("The signature is too old, or our clock is wrong.", reason="too_old")
 
 
 async def _call(answer: Awaitable[stripe.StripeObject]) -> Json:

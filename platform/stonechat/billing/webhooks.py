@@ -10,18 +10,19 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
 from stonechat.billing.customers import tenant_of_customer
 from stonechat.billing.gateway import StripeGateway, verify_signature
-from stonechat.billing.models import BillingEventRow
+from stonechat.billing.models import BillingEventRow, WebhookRefusalRow
 from stonechat.db.session import Database
 from stonechat.errors import MalformedBody, NotFound, WebhookRefused
 from stonechat.jobs import enqueue
@@ -59,10 +60,13 @@ async def receive(
     """
     try:
         verify_signature(payload, signature, secrets=secrets)
-    except WebhookRefused as error:
-        _log.warning("A webhook from %s was refused: %s", address or "somewhere", error, extra={"refused": "webhook"})
+        heard = parse(payload)
+    except (WebhookRefused, MalformedBody) as error:
+        reason = str(error.members.get("reason", "malformed"))
+        known = {"refused": "webhook", "reason": reason}
+        _log.warning("A webhook from %s was refused: %s", address or "somewhere", error, extra=known)
+        await count_refusal(database, reason)
         raise
-    heard = parse(payload)
     async with database.directory() as session:
         tenant_id = await tenant_of_customer(session, heard.customer_id) if heard.customer_id else None
         state = _state_of(heard, tenant_id)
@@ -92,6 +96,26 @@ async def receive(
         elif state == "queued":
             await enqueue(session, PLATFORM_TENANT, LOCATE_JOB, {"event_id": heard.event_id})
     return True
+
+
+async def count_refusal(database: Database, reason: str) -> None:
+    """One more today, for operators. Refusing waits for nothing: while this cannot be written, it is not."""
+    row = WebhookRefusalRow
+    statement = insert(row).values(day=clock.now().date(), reason=reason, refused=1)
+    one_more = {"refused": row.refused + 1}
+    try:
+        async with database.platform() as session:
+            await session.execute(text("set local lock_timeout = '200ms'"))
+            await session.execute(statement.on_conflict_do_update(index_elements=[row.day, row.reason], set_=one_more))
+    except (SQLAlchemyError, OSError, TimeoutError):
+        _log.warning("A refused webhook could not be counted.", exc_info=True)
+
+
+async def count_refusals(session: AsyncSession, *, day: date) -> dict[str, int]:
+    """How many webhooks were refused on a day (UTC's), by reason. `session` is the platform's."""
+    row = WebhookRefusalRow
+    counted = await session.execute(select(row.reason, row.refused).where(row.day == day).order_by(row.refused.desc()))
+    return {reason: number for reason, number in counted}  # noqa: C416
 
 
 def parse(payload: bytes) -> Heard:
@@ -129,6 +153,7 @@ def parse(payload: bytes) -> Heard:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\x00" in value:
         raise ValueError("a name of 1 to 255 characters")
+    value.encode()  # half of a surrogate pair, which JSON can spell, is no text
     return value
 
 
@@ -210,6 +235,9 @@ async def match_events(database: Database, tenant_id: UUID, *, customer_id: str)
 async def purge_events(database: Database) -> int:
     """Forget events whose effect was half a year ago. Returns how many."""
     row = BillingEventRow
+    async with database.platform() as session:
+        refused = WebhookRefusalRow.day < (clock.now() - KEPT_FOR).date()
+        await session.execute(delete(WebhookRefusalRow).where(refused))
     old = (row.received_at < clock.now() - KEPT_FOR) & row.state.in_(("done", "ignored", "unmatched"))
     async with database.platform() as session:
         gone = await session.scalars(delete(row).where(old).returning(row.event_id))

@@ -25,3 +25,5 @@ class Caller:
     """Whether the tenant's own signature vouches for the user."""
     preview: bool = False
     """Preview sessions talk to the draft rather than to the published version."""
+    grant_id: str | None = None
+    """The look into the tenant under which an operator opened a preview session, which ends with it."""

@@ -113,15 +113,23 @@ def admitted_origin(
 
 
 async def open_preview_session(
-    session: AsyncSession, actor: Actor, *, agent_id: str, tokens: SessionTokens
+    session: AsyncSession,
+    actor: Actor,
+    *,
+    agent_id: str,
+    tokens: SessionTokens,
+    grant_id: str | None = None,
+    until: datetime | None = None,
 ) -> tuple[str, datetime, Caller]:
     """A session with an agent's draft for whoever configures it, as an anonymous user of their own.
+
+    An operator's is under a grant, and over by the grant's end, `until`.
 
     The agent's existence is for the caller to check. Preview conversations of one actor stay together.
     """
     actor.require("write")
     visitor_hash = hash_visitor(f"preview/{actor.kind}/{actor.id}")
     user_id = await recognise_visitor(session, actor.tenant_id, visitor_hash=visitor_hash)
-    caller = Caller(tenant_id=actor.tenant_id, user_id=user_id, agent_id=agent_id, preview=True)
-    token, expires_at = tokens.mint(caller)
+    caller = Caller(tenant_id=actor.tenant_id, user_id=user_id, agent_id=agent_id, preview=True, grant_id=grant_id)
+    token, expires_at = tokens.mint(caller, until=until)
     return token, expires_at, caller

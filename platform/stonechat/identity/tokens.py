@@ -44,9 +44,11 @@ class _Signer:
         self._keys = {kid: VerificationKey(kid, "HS256", key) for kid, key in derived}
         self._issuer, self._typ, self._lifetime = issuer, typ, lifetime
 
-    def sign(self, claims: Mapping[str, Any]) -> tuple[str, datetime]:
+    def sign(self, claims: Mapping[str, Any], *, until: datetime | None = None) -> tuple[str, datetime]:
         issued = int(clock.now().timestamp())
         expires_at = datetime.fromtimestamp(issued, UTC) + self._lifetime
+        if until is not None:
+            expires_at = min(expires_at, until.replace(microsecond=0))
         full = {
             **claims,
             "iss": self._issuer,
@@ -90,8 +92,8 @@ class SessionTokens:
         )
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
-    def mint(self, caller: Caller) -> tuple[str, datetime]:
-        """A session token for the caller, and when it expires."""
+    def mint(self, caller: Caller, *, until: datetime | None = None) -> tuple[str, datetime]:
+        """A session token for the caller, and when it expires: not after `until`."""
         claims: dict[str, Any] = {"sub": caller.user_id, "tid": caller.tenant_id.hex, "agt": caller.agent_id}
         if caller.domain_key_id is not None:
             claims["dk"] = caller.domain_key_id
@@ -101,7 +103,9 @@ class SessionTokens:
             claims["ver"] = True
         if caller.preview:
             claims["pre"] = True
-        return self._sessions.sign(claims)
+        if caller.grant_id is not None:
+            claims["sup"] = caller.grant_id
+        return self._sessions.sign(claims, until=until)
 
     def verify(self, token: str) -> Caller:
         """The caller that a session token stands for; raises `InvalidSession`.
@@ -124,6 +128,7 @@ class SessionTokens:
                 origin=claims.get("org"),
                 verified=claims.get("ver") is True,
                 preview=claims.get("pre") is True,
+                grant_id=claims.get("sup"),
             )
         except (TokenRefused, ValueError, AttributeError, TypeError):
             raise InvalidSession("Open a new session and try again.") from None

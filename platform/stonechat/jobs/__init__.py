@@ -5,7 +5,7 @@ calls one verb, and running it twice changes nothing: a job runs *at least* once
 """
 
 from stonechat.jobs.attempts import GiveUp, GiveUpHook, Handler
-from stonechat.jobs.queue import enqueue, pending_count
+from stonechat.jobs.queue import enqueue, forget_jobs, pending_count
 from stonechat.jobs.runner import JobRunner
 
-__all__ = ["GiveUp", "GiveUpHook", "Handler", "JobRunner", "enqueue", "pending_count"]
+__all__ = ["GiveUp", "GiveUpHook", "Handler", "JobRunner", "enqueue", "forget_jobs", "pending_count"]

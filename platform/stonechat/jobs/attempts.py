@@ -11,7 +11,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,7 +22,7 @@ import asyncpg
 from pgqueuer.core.executors import AbstractEntrypointExecutor
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Context, Job, TracebackRecord
-from pgqueuer.domain.types import JobId, QueueEntrypoint, QueueManagerId
+from pgqueuer.domain.types import JOB_STATUS, JobId, QueueEntrypoint, QueueManagerId
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
 
@@ -200,18 +200,24 @@ _RETRY_PAUSES = (0.1, 0.5, 0.0)
 
 
 _DUE = "candidate.execute_after < NOW()"
+_NOT_HELD_BACK = """ AND NOT candidate.headers->>'tenant' = ANY(${busy}::text[])
+    AND NOT (candidate.entrypoint = ANY(${paused}::text[])
+             AND candidate.headers->>'tenant' IN (SELECT tenant_id::text FROM public.suspended_tenants))"""
 
 
 class FencedQueries(Queries):
     """pgqueuer's queries, where a retry touches only a job that is still this worker's, and where no tenant takes all
-    of a worker's places: one that has `most_of_one` jobs running is passed over until one of them ends."""
+    of a worker's places: one that has `most_of_one` jobs running is passed over until one of them ends. Jobs that a
+    suspended tenant has to wait for stay in the queue, and count no attempt."""
 
     work: Work
     most_of_one: int
+    paused: list[str]
 
-    def share(self, work: Work, *, most_of_one: int) -> None:
-        """Say what runs here, and how much of it may be one tenant's before others go first."""
-        self.work, self.most_of_one = work, most_of_one
+    def share(self, work: Work, *, most_of_one: int, paused: Collection[str] = ()) -> None:
+        """Say what runs here, how much of it may be one tenant's before others go first, and which kinds of jobs wait
+        while their tenant is suspended."""
+        self.work, self.most_of_one, self.paused = work, most_of_one, sorted(paused)
 
     async def dequeue(
         self,
@@ -232,16 +238,16 @@ class FencedQueries(Queries):
         )
         if query.sql.count(_DUE) != 1:
             raise RuntimeError("This version of pgqueuer looks for jobs in another way.")
-        busy = self.work.tenants_with(self.most_of_one)
-        passed_over = f"{_DUE} AND NOT candidate.headers->>'tenant' = ANY(${len(query.args) + 1}::text[])"
-        rows = await self.driver.fetch(query.sql.replace(_DUE, passed_over), *query.args, busy)
+        busy, number = self.work.tenants_with(self.most_of_one), len(query.args)
+        passed_over = _DUE + _NOT_HELD_BACK.format(busy=number + 1, paused=number + 2)
+        rows = await self.driver.fetch(query.sql.replace(_DUE, passed_over), *query.args, busy, self.paused)
         jobs = [Job.model_validate(row) for row in rows]
         self.work.held.update((job.id, str((job.headers or {}).get("tenant"))) for job in jobs)
         return jobs
 
     async def retry_job(self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None) -> None:
         """Put the job back. If the database cannot be reached, its heartbeat goes stale and someone picks it up."""
-        record = traceback_record.model_dump_json() if traceback_record else None
+        record = _of_tenant(job, traceback_record).model_dump_json() if traceback_record else None
         counts = 0 if traceback_record and traceback_record.exception_type == WorkerStopping.__name__ else 1
         for pause in _RETRY_PAUSES:
             try:
@@ -252,3 +258,13 @@ class FencedQueries(Queries):
                 await asyncio.sleep(pause)
             else:
                 return
+
+    async def log_jobs(self, job_status: list[tuple[Job, JOB_STATUS, TracebackRecord | None]]) -> None:
+        """As pgqueuer does, but a failure names its tenant: the log outlives the job, not the tenant."""
+        named = [(job, status, _of_tenant(job, record) if record else None) for job, status, record in job_status]
+        await super().log_jobs(named)
+
+
+def _of_tenant(job: Job, record: TracebackRecord) -> TracebackRecord:
+    context = {**(record.additional_context or {}), "tenant": str((job.headers or {}).get("tenant"))}
+    return record.model_copy(update={"additional_context": context})

@@ -102,3 +102,18 @@ async def enqueue(
 async def pending_count(session: AsyncSession) -> int:
     """Jobs that wait or run, counted up to 1000."""
     return await session.scalar(_PENDING) or 0
+
+
+_FORGET_LOG = text("""
+    delete from jobs.pgqueuer_log where traceback->'additional_context'->>'tenant' = :tenant
+        or job_id in (select id from jobs.pgqueuer where headers->>'tenant' = :tenant)""")
+_FORGET_JOBS = text("delete from jobs.pgqueuer where headers->>'tenant' = :tenant")
+
+
+async def forget_jobs(session: AsyncSession, tenant_id: UUID) -> None:
+    """Delete every job of a tenant that is deleted, with its payload, whatever became of it, and what its failures said.
+
+    Reads the whole queue and its log: for the end of a tenant, not for every day.
+    """
+    await session.execute(_FORGET_LOG, {"tenant": str(tenant_id)})
+    await session.execute(_FORGET_JOBS, {"tenant": str(tenant_id)})

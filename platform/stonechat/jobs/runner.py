@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 
 import asyncpg
@@ -36,7 +36,7 @@ class JobRunner:
     `url` is the direct address of the database, past any transaction pooler, because this listens. A schedule runs in
     one worker at a time, however many there are; a cron expression names it, so two may not share one. `heartbeat` is
     how long a worker may be silent before another takes its jobs over; `poll` how often such jobs, and ones whose
-    notification was lost, are looked for.
+    notification was lost, are looked for. Jobs of the kinds in `paused` wait while their tenant is suspended.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class JobRunner:
         schedules: Mapping[str, ScheduledWork] | None = None,
         *,
         concurrency: int = 8,
+        most_of_one: int | None = None,
         on_give_up: Mapping[str, GiveUpHook] | None = None,
+        paused: Collection[str] = (),
         policy: RetryPolicy | None = None,
         job_limit: timedelta = timedelta(minutes=30),
         heartbeat: timedelta = timedelta(seconds=10),
@@ -58,8 +60,10 @@ class JobRunner:
         self._handlers = dict(handlers)
         self._schedules = dict(schedules or {})
         self._on_give_up = dict(on_give_up or {})
+        self._paused = frozenset(paused)
         self._policy = policy or RetryPolicy()
         self._concurrency = max(2, concurrency)
+        self._most_of_one = most_of_one or max(1, self._concurrency // 2)
         self._job_limit = job_limit
         self._heartbeat = heartbeat
         self._poll = poll
@@ -132,7 +136,7 @@ class JobRunner:
     def _queuer(self, pool: asyncpg.Pool, driver: _Driver, work: Work) -> PgQueuer:
         plain = queries_over(driver)
         queries = FencedQueries(plain.driver, plain.qbe, plain.qbq, plain.qbs)
-        queries.share(work, most_of_one=max(1, self._concurrency // 2))
+        queries.share(work, most_of_one=self._most_of_one, paused=self._paused)
         queuer = PgQueuer(connection=driver, channel=Channel(SETTINGS.channel), queries=queries)
         for kind, handler in self._handlers.items():
             parameters = EntrypointExecutorParameters(concurrency_limit=0, func=_unused, on_failure="hold")

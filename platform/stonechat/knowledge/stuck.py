@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
+from stonechat.accounts.suspension import SuspendedTenantRow
 from stonechat.db.session import Database
 from stonechat.jobs import enqueue
 from stonechat.knowledge.models import Document
@@ -37,6 +38,7 @@ async def revive_stuck(database: Database, *, quiet: timedelta = QUIET) -> int:
                 Document.status.in_(("pending", "processing")),
                 Document.deleted_at.is_(None),
                 Document.updated_at < clock.now() - quiet,
+                Document.tenant_id.not_in(select(SuspendedTenantRow.tenant_id)),  # their jobs wait
             )
             .order_by(Document.updated_at)
             .limit(MOST)

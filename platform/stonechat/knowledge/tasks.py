@@ -25,6 +25,9 @@ from stonechat.knowledge.web.retire import PURGE_MANY
 from stonechat.knowledge.web.runs import SYNC
 from stonechat.knowledge.web.sync import fail_sync, sync_part
 
+PAUSED = frozenset({BUILD, INGEST, REINDEX, SYNC})
+"""What asks models and other people's sites: it waits while the tenant is suspended. What deletes does not."""
+
 
 def job_handlers(knowledge: Knowledge) -> dict[str, Handler]:
     """Handlers of `knowledge.ingest` and `knowledge.purge`; both payloads are `{"document_id"}`."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
 from stonechat.db.session import Database
-from stonechat.errors import InvalidInput, NotFound
+from stonechat.errors import Conflict, InvalidInput, NotFound
 from stonechat.operator.models import AnnouncementRow, TenantDeletionRow
 from stonechat.operator.operators import Operator, record
 
@@ -23,7 +23,9 @@ KNOWN_FOR_SECONDS = 10.0
 MAX_TITLE, MAX_BODY = 120, 1000
 MAX_SHOWN = 3
 MAX_DELETIONS = 1000
-LISTED = 100
+LISTED, MAX_EXPORTED = 100, 5000
+MAX_LIVE = 100
+"""Announcements that are shown or to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,11 @@ class Bulletin:
 
     async def _read(self) -> None:
         row, gone = AnnouncementRow, TenantDeletionRow
-        live = and_(row.withdrawn_at.is_(None), or_(row.ends_at.is_(None), row.ends_at > clock.now()))
+        soon = row.starts_at <= clock.now() + timedelta(seconds=2 * KNOWN_FOR_SECONDS)
         async with self._database.directory() as session:
-            chosen = select(row).where(live).order_by(row.starts_at.desc()).limit(LISTED)
-            self._all = tuple(await session.scalars(chosen))
+            # In the order in which they are shown, so that none to come takes the place of one that holds.
+            first = (row.kind != "warning", row.starts_at, row.announcement_id)
+            self._all = tuple(await session.scalars(select(row).where(_live(), soon).order_by(*first).limit(LISTED)))
             due = select(gone.tenant_id, gone.due_at).where(gone.done_at.is_(None)).limit(MAX_DELETIONS)
             self._deletions = {tenant_id: at for tenant_id, at in await session.execute(due)}  # noqa: C416
 
@@ -103,7 +106,7 @@ async def announce(
     starts_at: datetime | None = None,
     ends_at: datetime | None = None,
 ) -> Announcement:
-    """Tell everybody in the console, from now or from `starts_at` on. Raises `InvalidInput`."""
+    """Tell everybody in the console, from now or from `starts_at` on. Raises `InvalidInput`, and `Conflict` for too many."""
     title, body = " ".join(title.split()), body.strip()
     errors = []
     if not 1 <= len(title) <= MAX_TITLE or "\x00" in title:
@@ -118,6 +121,9 @@ async def announce(
         errors.append({"field": "ends_at", "message": "The end lies after the beginning, and after now."})
     if errors:
         raise InvalidInput(errors[0]["message"] if len(errors) == 1 else "Correct what is marked.", errors=errors)
+    await session.execute(text("select pg_advisory_xact_lock(hashtext('announcements'))"))
+    if (await session.scalar(select(func.count()).select_from(AnnouncementRow).where(_live())) or 0) >= MAX_LIVE:
+        raise Conflict(f"At most {MAX_LIVE} announcements are shown or to come. Withdraw one first.")
     row = AnnouncementRow(
         announcement_id=ids.new_id("ann"),
         kind=kind,
@@ -145,16 +151,27 @@ async def withdraw(session: AsyncSession, operator: Operator, *, announcement_id
         await record(session, operator, "announcement.withdraw", subject_id=announcement_id)
 
 
-async def list_announcements(session: AsyncSession) -> list[Announcement]:
-    """The latest, newest first."""
-    row, now = AnnouncementRow, clock.now()
-    chosen = select(row).order_by(row.announcement_id.desc()).limit(LISTED)
-    return [_view(found, now) for found in await session.scalars(chosen)]
+async def list_announcements(
+    session: AsyncSession, *, before: str = "", limit: int = LISTED
+) -> tuple[list[Announcement], str | None]:
+    """Newest first, and the `before` of the next page."""
+    row, now, limit = AnnouncementRow, clock.now(), min(limit, MAX_EXPORTED)
+    chosen = select(row).order_by(row.announcement_id.desc()).limit(limit + 1)
+    if before and "\x00" not in before:
+        chosen = chosen.where(row.announcement_id < before)
+    found = [_view(each, now) for each in await session.scalars(chosen)]
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
 def is_shown(row: AnnouncementRow, now: datetime) -> bool:
     """Whether the console shows it at that moment."""
     return row.withdrawn_at is None and row.starts_at <= now and (row.ends_at is None or row.ends_at > now)
+
+
+def _live() -> ColumnElement[bool]:
+    """Neither withdrawn nor over: shown, or to come."""
+    row = AnnouncementRow
+    return and_(row.withdrawn_at.is_(None), or_(row.ends_at.is_(None), row.ends_at > clock.now()))
 
 
 def _kind(row: AnnouncementRow) -> Kind:

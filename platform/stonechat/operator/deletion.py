@@ -1,4 +1,4 @@
-"""Deleting a tenant whose time has come: its subscription, its files, its index, its rows; each step can be repeated.
+"""Deleting a tenant whose time has come: its subscription, its files, its index, its jobs, its rows; each step can be repeated.
 
 What bookkeeping needs stays: the ledger of use and its sums, invoices at whoever wrote them, and the audit logs. Everything
 that people wrote or uploaded goes.
@@ -6,24 +6,29 @@ that people wrote or uploaded goes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
 from stonechat.accounts.models import Tenant
 from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
+from stonechat.jobs import forget_jobs
 from stonechat.knowledge.deps import Knowledge
 from stonechat.operator.models import OperatorAuditRow, TenantDeletionRow
 
 BATCH = 5000
 AT_ONCE = 5
 """Tenants a round."""
+LONGEST = timedelta(minutes=5)
+"""For one of them; what is left goes in the next round."""
 DIRECTORIES = (
     "directory_memberships",
     "directory_api_keys",
@@ -48,21 +53,35 @@ async def delete_due_tenants(database: Database, knowledge: Knowledge, billing: 
     row, done = TenantDeletionRow, 0
     async with database.platform() as session:
         due = select(row.tenant_id).where(row.done_at.is_(None), row.due_at <= clock.now())
-        tenants = list(await session.scalars(due.order_by(row.due_at).limit(AT_ONCE)))
+        # Who failed goes behind those that waited longer: some that always fail keep nobody from being deleted.
+        waited_since = func.coalesce(row.tried_at, row.due_at)
+        tenants = list(await session.scalars(due.order_by(waited_since, row.tenant_id).limit(AT_ONCE)))
     for tenant_id in tenants:
         try:
-            await _delete(database, knowledge, billing, tenant_id)
+            async with asyncio.timeout(LONGEST.total_seconds()):
+                await _delete(database, knowledge, billing, tenant_id)
             done += 1
-        except Exception:
+        except Exception as error:
             _log.warning("Tenant %s could not be deleted yet.", tenant_id, exc_info=True)
+            await _failed(database, tenant_id, error)
     return done
+
+
+async def _failed(database: Database, tenant_id: UUID, error: Exception) -> None:
+    """Tell operators what kind of failure it was; its words, which may be about what people wrote, stay in the log."""
+    row = TenantDeletionRow
+    async with database.platform() as session:
+        mine = update(row).where(row.tenant_id == tenant_id, row.done_at.is_(None))
+        await session.execute(mine.values(problem=type(error).__name__[:80]))
 
 
 async def _delete(database: Database, knowledge: Knowledge, billing: BillingService, tenant_id: UUID) -> None:
     row = TenantDeletionRow
     mine = (row.tenant_id == tenant_id) & row.done_at.is_(None)
     async with database.platform() as session:
-        began = await session.scalar(update(row).where(mine).values(begun_at=clock.now()).returning(row.asked_by))
+        now = clock.now()
+        tried = {"begun_at": func.coalesce(row.begun_at, now), "tried_at": now, "attempts": row.attempts + 1}
+        began = await session.scalar(update(row).where(mine).values(tried).returning(row.asked_by))
         if began is not None:
             listed = "insert into suspended_tenants (tenant_id, reason, suspended_by) values (:tenant, 'It is deleted.', :by)"
             await session.execute(text(f"{listed} on conflict do nothing"), {"tenant": tenant_id, "by": began})
@@ -75,7 +94,7 @@ async def _delete(database: Database, knowledge: Knowledge, billing: BillingServ
     await knowledge.files.delete_tenant(tenant_id)
     await delete_rows(database, tenant_id)
     async with database.platform() as session:
-        await session.execute(update(row).where(mine).values(done_at=clock.now()))
+        await session.execute(update(row).where(mine).values(done_at=clock.now(), problem=""))
         await session.execute(text("delete from suspended_tenants where tenant_id = :tenant"), {"tenant": tenant_id})
         await session.execute(text("delete from operator_notes where tenant_id = :tenant"), {"tenant": tenant_id})
         await session.execute(text("delete from tenant_summaries where tenant_id = :tenant"), {"tenant": tenant_id})
@@ -96,6 +115,7 @@ async def _delete(database: Database, knowledge: Knowledge, billing: BillingServ
 async def delete_rows(database: Database, tenant_id: UUID) -> None:
     """Every row of the tenant's that the application may delete, a batch a transaction, children before their parents."""
     async with database.directory() as session:
+        await forget_jobs(session, tenant_id)
         for table in DIRECTORIES:
             await session.execute(text(f"delete from {table} where tenant_id = :tenant"), {"tenant": tenant_id})  # noqa: S608  ours
         ended = "update console_sessions set tenant_id = null where tenant_id = :tenant"
@@ -111,6 +131,7 @@ async def delete_rows(database: Database, tenant_id: UUID) -> None:
             if gone < BATCH:
                 break
     async with database.tenant(tenant_id) as session:
+        await forget_jobs(session, tenant_id)  # and of those that ran meanwhile
         await session.execute(text("delete from tenants where tenant_id = :tenant"), {"tenant": tenant_id})
 
 

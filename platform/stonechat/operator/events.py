@@ -7,14 +7,30 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from stonechat import clock
 from stonechat.billing.models import BillingEventRow
-from stonechat.billing.webhooks import replay_event
+from stonechat.billing.webhooks import count_refusals, replay_event
 from stonechat.db.session import Database
 from stonechat.operator.operators import Operator, record
 
 ROWS = 50
 MAX_EXPORTED = 20_000
 STATES = ("failed", "unmatched", "queued", "done", "ignored")
+
+REFUSALS = {
+    "wrong_signature": "Its signature is not of any of the secrets in STRIPE_WEBHOOK_SECRET",
+    "unsigned": "It bears no signature: not Stripe’s",
+    "too_old": "It was signed more than five minutes ago, or a clock is wrong",
+    "no_secret": "STRIPE_WEBHOOK_SECRET is not set, so nothing is taken",
+    "malformed": "It was signed, and is no event of Stripe’s",
+}
+"""Why a webhook is refused, in words."""
+
+
+async def refused_today(session: AsyncSession) -> list[tuple[str, int]]:
+    """Why, in words, and how many times today (UTC), most first."""
+    counted = await count_refusals(session, day=clock.now().date())
+    return [(REFUSALS.get(reason, reason), number) for reason, number in counted.items()]
 
 
 async def list_events(

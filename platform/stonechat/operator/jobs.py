@@ -25,12 +25,13 @@ MAX_EXPORTED = 20_000
 Status = Literal["failed", "queued", "picked"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 STATUS_WORDS = {"failed": "given up", "queued": "waits", "picked": "runs"}
-_TYPE = re.compile(r"\A[A-Za-z_]\w{0,80}(?=:|\Z)")
+_TYPE = re.compile(r"\A[A-Z][A-Za-z]{0,80}(?=: )")
+_DIED = re.compile(r"\AThe worker died \d+ times while it worked on this\.\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job. `problem` is the name of its last failure, and all of it under a grant."""
+    """A job. `problem` says in sentences what happened and what to do: without words of the tenant's, but under a grant."""
 
     id: int
     kind: str
@@ -46,7 +47,8 @@ class JobView:
 _LIST = """
     select q.id, q.entrypoint as kind, q.headers->>'tenant' as tenant, q.status::text as status, q.attempts,
         q.created as created_at, q.updated as updated_at, q.execute_after as due_at,
-        l.traceback->>'exception_type' as failure, l.traceback->>'exception_message' as message
+        l.traceback->>'exception_type' as failure, l.traceback->>'exception_message' as message,
+        q.status = 'queued' and q.headers->>'tenant' in (select tenant_id::text from suspended_tenants) as suspended
     from (select * from jobs.pgqueuer where status::text = :status and (:kind = '' or entrypoint = :kind)
               and id < :before order by id desc limit :most) q
     left join lateral (select traceback from jobs.pgqueuer_log where job_id = q.id and traceback is not null
@@ -121,13 +123,6 @@ async def granted_tenants(session: AsyncSession, operator: Operator) -> set[UUID
 
 def _view(row: Any, granted: Collection[UUID]) -> JobView:
     tenant_id = _tenant(row["tenant"])
-    failure, message = row["failure"] or "", row["message"] or ""
-    if tenant_id in granted and message:
-        problem = f"{failure}: {message}"[:1000]
-    elif (named := _TYPE.match(message)) is not None and failure in ("GiveUp", "RetryRequested"):
-        problem = named[0]
-    else:
-        problem = failure
     return JobView(
         id=row["id"],
         kind=row["kind"],
@@ -137,8 +132,28 @@ def _view(row: Any, granted: Collection[UUID]) -> JobView:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         due_at=row["due_at"],
-        problem=problem,
+        problem=_problem(row, is_granted=tenant_id in granted),
     )
+
+
+def _problem(row: Any, *, is_granted: bool) -> str:
+    failure, message, given_up = row["failure"] or "", row["message"] or "", row["status"] == "failed"
+    waits = "Its tenant is suspended: what spends or reaches out waits until it is opened again." * row["suspended"]
+    if not failure:
+        return waits
+    if failure == "WorkerStopping":
+        said = "The worker stopped meanwhile, which counts for nothing."
+    elif _DIED.match(message):
+        said = f"{message} Look in its log for what used up the memory."
+    elif is_granted and message:
+        said = f"{failure}: {message}"[:1000]
+    else:
+        named = _TYPE.match(message) if failure in ("GiveUp", "RetryRequested") else None
+        kind = named[0] if named else "" if failure in ("GiveUp", "RetryRequested") else failure
+        read = "Look into the tenant to read all of it." if _tenant(row["tenant"]) else "The worker’s log says more."
+        said = f"It failed with {kind}. {read}" if kind else f"It was found that it cannot succeed. {read}"
+    after = "Mend the cause, then try it again." if given_up else "" if waits else "It is tried again by itself."
+    return " ".join(part for part in (said, after, waits) if part)
 
 
 def _tenant(text_: str | None) -> UUID | None:

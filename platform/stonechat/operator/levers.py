@@ -60,8 +60,12 @@ async def suspend_tenant(
 async def resume_tenant(
     platform: AsyncSession, operator: Operator, tenant_id: UUID, *, database: Database, reason: str
 ) -> None:
-    """Open everything again. Twice changes nothing. Raises `NotFound`, `InvalidInput`."""
+    """Open everything again. Twice changes nothing. Raises `NotFound`, `InvalidInput`, `Conflict` once its deletion has begun."""
     reason = checked_reason(reason)
+    row = TenantDeletionRow
+    planned = select(row.begun_at).where(row.tenant_id == tenant_id).with_for_update()
+    if await platform.scalar(planned) is not None:
+        raise Conflict("The deletion of this tenant has begun: parts of it are gone, and it cannot be opened again.")
     async with database.tenant(tenant_id) as session:
         await _set_status(session, tenant_id, "active")
         listed = delete(SuspendedTenantRow).where(SuspendedTenantRow.tenant_id == tenant_id)

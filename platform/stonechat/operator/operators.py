@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +16,6 @@ from stonechat.accounts.actor import Actor
 from stonechat.accounts.people import find_or_create_person, new_setup_token, setup_url
 from stonechat.db.directory import Person
 from stonechat.db.session import Database
-from stonechat.errors import Conflict, NotFound
 from stonechat.operator.models import OperatorAuditRow, OperatorRow, OperatorSessionRow
 
 MAX_OPERATORS = 200
@@ -89,18 +88,6 @@ async def list_operators(session: AsyncSession) -> list[OperatorView]:
         )
         for row, person in await session.execute(chosen.limit(MAX_OPERATORS))
     ]
-
-
-async def disable_operator(session: AsyncSession, operator: Operator, *, operator_id: str) -> None:
-    """End an operator's rights and sessions at once. Raises `Conflict` for oneself, `NotFound`."""
-    if operator_id == operator.operator_id:
-        raise Conflict("You cannot end your own rights. Ask another operator.")
-    ended = update(OperatorRow).where(OperatorRow.operator_id == operator_id, OperatorRow.disabled_at.is_(None))
-    found = await session.scalar(ended.values(disabled_at=clock.now()).returning(OperatorRow.operator_id))
-    if found is None:
-        raise NotFound("There is no such operator any more.")
-    await session.execute(delete(OperatorSessionRow).where(OperatorSessionRow.operator_id == operator_id))
-    await record(session, operator, "operator.disable", subject_id=operator_id)
 
 
 async def record(

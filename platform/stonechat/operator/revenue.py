@@ -8,10 +8,10 @@ from datetime import date, timedelta
 from statistics import median
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import BigInteger, Date, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat.operator.models import PlatformDayRow
+from stonechat.operator.models import PlatformDayRow, PlatformMonthRow
 from stonechat.operator.summaries import default_plan
 from stonechat.plans.terms import BUILT_IN, PlanTerms
 from stonechat.usage.report import today
@@ -20,6 +20,7 @@ USUAL_DAYS, UNUSUAL_FACTOR, FLOOR_MICROS = 14, 2.0, 5_000_000
 """A day is unusual whose sum is more than twice, or less than half, of the median of the 14 days before it, from $5 on."""
 FLAGGED = 50
 ROWS = 50
+MONTHS = 24
 MAX_TENANTS = 50_000
 
 
@@ -34,6 +35,7 @@ class Day:
     tokens: int
     cost_micros: int
     revenue_micros: int
+    """By the list prices of the plans, spread over their days."""
     unusual: tuple[str, ...] = ()
 
     @property
@@ -59,6 +61,42 @@ async def revenue_days(session: AsyncSession, *, days: int) -> list[Day]:
     ]
     told = [replace(day, unusual=_unusual(day, found[max(0, n - USUAL_DAYS) : n])) for n, day in enumerate(found)]
     return [day for day in told if day.day > today() - timedelta(days=days)]
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """What a month brought by its invoices, in one currency, beside what the plans' list prices made of its days."""
+
+    month: date
+    currency: str
+    invoices: int
+    invoiced_cents: int
+    paid_cents: int
+    list_micros: int
+    """Of all days that were added up, whatever the currency."""
+    days: int
+    """How many those were."""
+
+
+async def revenue_months(session: AsyncSession) -> list[Month]:
+    """The latest first: months with invoices, at most `MONTHS` rows."""
+    row, day = PlatformMonthRow, PlatformDayRow
+    listed = (
+        select(func.sum(day.revenue_micros), func.count(), func.date_trunc("month", day.day).cast(Date).label("month"))
+        .group_by(text("month"))
+        .subquery("listed")
+    )
+    price, days, month = listed.c
+    chosen = (
+        select(row, func.coalesce(price, 0).cast(BigInteger), func.coalesce(days, 0))
+        .outerjoin(listed, month == row.month)
+        .order_by(row.month.desc(), row.currency)
+        .limit(MONTHS)
+    )
+    return [
+        Month(found.month, found.currency, found.invoices, found.invoiced_cents, found.paid_cents, micros, number)
+        for found, micros, number in await session.execute(chosen)
+    ]
 
 
 def _unusual(day: Day, before: list[Day]) -> tuple[str, ...]:

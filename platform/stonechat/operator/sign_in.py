@@ -178,7 +178,13 @@ async def prove_code(
             await session.execute(
                 update(OperatorSessionRow)
                 .where(OperatorSessionRow.token_hash == held.token_hash)
-                .values(token_hash=_digest(token), stage="full", last_seen_at=now, expires_at=now + LIFETIME)
+                # Counted from the password: a code alone does not make the day longer.
+                .values(
+                    token_hash=_digest(token),
+                    stage="full",
+                    last_seen_at=now,
+                    expires_at=OperatorSessionRow.created_at + LIFETIME,
+                )
             )
             await record(session, operator, "operator.sign_in")
     if refused:  # said after the log's entry is kept

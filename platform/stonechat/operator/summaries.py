@@ -129,6 +129,22 @@ _DAYS = """
         revenue_micros = case when excluded.day = cast(:today as date) then excluded.revenue_micros
                               else platform_days.revenue_micros end"""
 
+_INVOICED = """
+    insert into platform_months (month, currency, invoices, invoiced_cents, paid_cents)
+    select month, currency, sum(invoices), sum(invoiced), sum(paid) from (
+        select date_trunc('month', created_at at time zone 'UTC')::date as month, currency, count(*) as invoices,
+            sum(total_cents)::bigint as invoiced, 0::bigint as paid
+        from invoices where status in ('open', 'paid', 'uncollectible') group by 1, 2
+        union all
+        select date_trunc('month', paid_at at time zone 'UTC')::date, currency, 0, 0, sum(paid_cents)::bigint
+        from invoices where status = 'paid' and paid_at is not null group by 1, 2) each
+    where month >= cast(:last_month as date)
+        or month not in (select month from platform_months)  -- of the time before this was kept
+    group by month, currency
+    on conflict (month, currency) do update set invoices = excluded.invoices,
+        invoiced_cents = excluded.invoiced_cents, paid_cents = excluded.paid_cents"""
+"""Months that are over stay as they were: the invoices of a tenant that is deleted later are gone."""
+
 
 async def refresh_summaries(database: Database) -> None:
     """Make every sum anew: of tenants for 30 days, of months since the last one, of the platform's days."""
@@ -164,6 +180,7 @@ async def _refresh(session: AsyncSession) -> None:
     )
     await session.execute(text(_MONTHS), {"last_month": last_month})
     await session.execute(text(_DAYS), dates)
+    await session.execute(text(_INVOICED), {"last_month": last_month})
     gone = "delete from tenant_summaries s where not exists (select 1 from tenants t where t.tenant_id = s.tenant_id)"
     await session.execute(text(gone))
     old = (day - timedelta(days=31 * KEEP_MONTHS)).replace(day=1)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -24,7 +24,8 @@ from stonechat.accounts.audit import record_audit
 from stonechat.accounts.models import Tenant
 from stonechat.db.session import Database
 from stonechat.db.tenancy import TenantRow
-from stonechat.errors import Conflict, InvalidInput, NotFound
+from stonechat.errors import Conflict, InvalidInput, NotFound, OperatorSignInNeeded
+from stonechat.operator.models import OperatorRow
 from stonechat.operator.operators import Operator, record
 
 MINUTES = (15, 60, 240, 1440)
@@ -112,9 +113,19 @@ async def ask_for_grant(
     if access not in ("read", "write"):
         raise InvalidInput("A grant is for reading, or for writing too.")
     now = clock.now()
+    # Whoever ends this operator's rights meanwhile waits, and ends the look too; or was first.
+    able = select(OperatorRow.operator_id).where(OperatorRow.operator_id == operator.operator_id)
+    if await platform.scalar(able.where(OperatorRow.disabled_at.is_(None)).with_for_update(read=True)) is None:
+        raise OperatorSignInNeeded
     async with database.tenant(tenant_id) as session:
-        held = await list_grants(session, tenant_id)
-        if sum(grant.state != "over" for grant in held) >= MAX_OPEN:
+        # One after the other for a tenant, so that what is counted is all there is.
+        await session.execute(
+            select(Tenant.tenant_id).where(Tenant.tenant_id == tenant_id).with_for_update(key_share=True)
+        )
+        held = (
+            select(func.count()).select_from(SupportGrantRow).where(SupportGrantRow.tenant_id == tenant_id, _live(now))
+        )
+        if (await session.scalar(held) or 0) >= MAX_OPEN:
             raise Conflict(f"At most {MAX_OPEN} grants of a tenant are open at once. End one first.")
         free = not await consent_needed(session, tenant_id)
         row = SupportGrantRow(
@@ -159,6 +170,12 @@ async def open_grant(
     return _view(row, now), name
 
 
+async def is_open(session: AsyncSession, tenant_id: UUID, *, grant_id: str) -> bool:
+    """Whether the grant is open now. `session` is the tenant's."""
+    row = await _find(session, tenant_id, grant_id)
+    return row is not None and _state(row, clock.now()) == "open"
+
+
 async def note_look(session: AsyncSession, operator: Operator, grant: Grant, *, page: str) -> None:
     """Write into the tenant's own log which page was looked at; one that is looked at again and again, once a minute."""
     now, look = clock.now(), (grant.id, page)
@@ -189,6 +206,20 @@ async def end_grant(
     async with database.tenant(tenant_id) as session:
         if await _end(session, operator.actor(tenant_id), grant_id=grant_id):
             await record(platform, operator, "support.end", tenant_id=tenant_id, subject_id=grant_id)
+
+
+async def end_all_grants(platform: AsyncSession, operator: Operator, *, database: Database, operator_id: str) -> int:
+    """End every look that another operator has or asked for, in whatever tenants. Returns how many."""
+    row, number = SupportGrantRow, 0
+    held = await platform.execute(
+        select(row.tenant_id, row.grant_id)
+        .where(row.operator_id == operator_id, _live(clock.now()))
+        .order_by(row.tenant_id, row.grant_id)
+    )
+    for tenant_id, grant_id in held.all():
+        await end_grant(platform, operator, tenant_id, database=database, grant_id=grant_id)
+        number += 1
+    return number
 
 
 async def list_grants(session: AsyncSession, tenant_id: UUID) -> list[Grant]:
@@ -273,6 +304,13 @@ async def _get(session: AsyncSession, tenant_id: UUID, grant_id: str) -> Support
     if row is None:
         raise NotFound("There is no such grant.")
     return row
+
+
+def _live(now: datetime) -> ColumnElement[bool]:
+    """In SQL, what `_state` does not call over."""
+    row = SupportGrantRow
+    waits = row.expires_at.is_(None) & (row.asked_at > now - WAITS_FOR)
+    return row.ended_at.is_(None) & (waits | (row.expires_at > now))
 
 
 def _state(row: SupportGrantRow, now: datetime) -> State:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
+from stonechat.accounts.suspension import SuspendedTenantRow
 from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound, TooManySources, UpstreamFailed, UpstreamTimedOut
 from stonechat.knowledge.models import Schedule, Source
@@ -87,11 +88,11 @@ def _features(schedule: Schedule) -> tuple[Feature, ...]:
     return (Feature.WEB_SOURCES,) if schedule == "never" else (Feature.WEB_SOURCES, Feature.SCHEDULED_SYNC)
 
 
-async def _check_room(session: AsyncSession, actor: Actor, *, pages: int) -> None:
+async def _check_room(session: AsyncSession, actor: Actor, *, pages: int, besides: str | None = None) -> None:
     rows = await session.scalars(
         select(Source).where(Source.tenant_id == actor.tenant_id, Source.kind.in_(WEB)).limit(MAX_SOURCES)
     )
-    held = [Bounds.of(source).max_pages for source in rows]
+    held = [Bounds.of(source).max_pages for source in rows if source.source_id != besides]
     if len(held) >= MAX_SOURCES:
         raise TooManySources(f"There may be at most {MAX_SOURCES} web sources. Delete one that is no longer needed.")
     if sum(held) + pages > MAX_TENANT_PAGES:
@@ -133,15 +134,21 @@ async def cancel_sync(session: AsyncSession, actor: Actor, *, source_id: str) ->
 
 
 async def update_source(
-    session: AsyncSession, actor: Actor, *, source_id: str, name: str | None = None, schedule: Schedule | None = None
+    session: AsyncSession,
+    actor: Actor,
+    *,
+    source_id: str,
+    name: str | None = None,
+    schedule: Schedule | None = None,
+    bounds: Bounds | None = None,
 ) -> Source:
-    """Rename a source, or say how often it is fetched again.
+    """Rename a source, say how often it is fetched again, or what of a site belongs to it from the next sync on.
 
-    Raises `InvalidInput` to schedule what was written here, `FeatureNotInPlan`, `NotFound`.
+    Raises `InvalidInput` to schedule or bound what was written here, `TooManySources`, `FeatureNotInPlan`, `NotFound`.
     """
     actor.require("write")
     source = await _locked(session, actor, source_id)
-    if schedule is not None and source.kind not in WEB:
+    if (schedule is not None or bounds is not None) and source.kind not in WEB:
         raise InvalidInput(
             "What was written here is not fetched, so it has no schedule.",
             errors=[{"field": "schedule", "message": "only for web sources"}],
@@ -153,6 +160,9 @@ async def update_source(
             await require_feature(session, actor.tenant_id, *_features(schedule))
         source.schedule = schedule
         runs.plan(source)
+    if bounds is not None and bounds != Bounds.of(source):
+        await _check_room(session, actor, pages=bounds.max_pages, besides=source_id)
+        source.settings = bounds.model_dump(mode="json")
     await record_audit(session, actor, "source.update", subject_id=source_id)
     return source
 
@@ -207,7 +217,7 @@ async def start_due_syncs(database: Database) -> int:
     async with database.platform() as session:
         rows = await session.execute(
             select(Source.tenant_id, Source.source_id)
-            .where(Source.next_sync_at <= func.now())
+            .where(Source.next_sync_at <= func.now(), Source.tenant_id.not_in(select(SuspendedTenantRow.tenant_id)))
             .order_by(Source.next_sync_at)
             .limit(MAX_DUE)
         )
