@@ -35,6 +35,8 @@ async def show_revenue(desk: AtDesk, days: Annotated[int, Query(ge=7, le=366)] =
     return desk.page(
         "operator/money/revenue.html",
         days=listed,
+        months=await revenue.revenue_months(desk.session),
+        money=money,
         number=days,
         periods=PERIODS,
         chart=drawn,
@@ -55,7 +57,7 @@ async def export_revenue(desk: AtDesk, days: Annotated[int, Query(ge=7, le=366)]
         "active_tenants",
         "answers",
         "tokens",
-        "revenue_micros",
+        "list_price_micros",
         "cost_micros",
         "margin_micros",
         "unusual",
@@ -79,6 +81,13 @@ async def export_revenue(desk: AtDesk, days: Annotated[int, Query(ge=7, le=366)]
             for row in rows
         ),
     )
+
+
+@router.get("/operator/revenue/months/export")
+async def export_months(desk: AtDesk) -> Response:
+    names = ("month", "currency", "invoices", "invoiced_cents", "paid_cents", "list_micros", "days")
+    rows = await revenue.revenue_months(desk.session)
+    return csv_file("revenue-months", names, ([getattr(row, name) for name in names] for row in rows))
 
 
 @router.get("/operator/replay")
