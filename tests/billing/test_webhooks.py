@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
 
 from stonechat import clock, ids
 from stonechat.billing import webhooks
@@ -83,6 +84,37 @@ async def test_what_is_not_signed_is_refused_and_logged(
     assert await event(platform.services.database, event_id) is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "payload", "header"),
+    [
+        ("wrong_signature", b"{}", forged),
+        ("unsigned", b"{}", lambda _payload: None),
+        ("too_old", b"{}", BAD["of the future"]),
+        ("malformed", b"{}", signature),
+    ],
+)
+async def test_what_is_refused_is_counted_by_its_reason(
+    platform: Platform, reason: str, payload: bytes, header: Callable[[bytes], str | None]
+) -> None:
+    async def counted() -> dict[str, int]:
+        async with platform.services.database.platform() as session:
+            return await webhooks.count_refusals(session, day=clock.now().date())
+
+    before = await counted()
+    for _ in range(2):
+        assert await post(platform, payload, header(payload)) == 400
+    assert await counted() == before | {reason: before.get(reason, 0) + 2}
+
+
+async def test_a_refusal_waits_for_no_count(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise OperationalError("select", {}, ConnectionRefusedError())
+
+    monkeypatch.setattr(database, "platform", away)
+    with pytest.raises(WebhookRefused):
+        await webhooks.receive(database, b"{}", signature=None, secrets=[SECRET])
+
+
 @pytest.mark.parametrize("secrets", [[], [""], ["", "  "]])
 async def test_without_a_secret_every_webhook_is_refused(
     database: Database, customer_id: str, secrets: list[str]
@@ -106,6 +138,9 @@ NO_EVENTS = [
     b'{"object":"event","type":"a\\u0000","id":"b","created":1,"data":{"object":{}}}',
     b'{"object":"event","type":"a","id":"b","created":1,"data":{"object":{"customer":7}}}',
     b'{"object":"v2.core.event","type":"a","id":"b","created":"2027-01-01T00:00:00"}',
+    b'{"object":"event","type":"a","id":"\\ud800","created":1,"data":{"object":{}}}',
+    b'{"object":"event","type":"a","id":"b","created":1,"data":{"object":{"customer":"cus_\\udfff"}}}',
+    b'{"object":"v2.core.event","type":"\\udbff\\ud800","id":"b","created":"2027-01-01T00:00:00Z"}',
 ]  # fmt: skip
 
 

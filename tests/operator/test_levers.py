@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
+from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+import stonechat
 from stonechat.accounts.tenants import create_tenant
 from stonechat.api.dependencies import Services
+from stonechat.billing.dunning import grace
+from stonechat.billing.stripe_provider import TAX
 from stonechat.jobs import GiveUp, enqueue
 from stonechat.operator.deletion import delete_due_tenants
+from stonechat.operator.settings import OFFERED
 from stonechat.operator.tasks import job_handlers
+from stonechat.plans.platform_settings import LAPSED_PLAN, get_setting, list_settings
 from support.api import message
 from support.console import Browser, ConsoleWorld
 from support.furnishing import ORIGIN, Furniture, furniture
@@ -209,7 +218,8 @@ async def test_a_job_that_was_given_up_is_tried_again(world: ConsoleWorld) -> No
     async with running(url, {kind: handler}):
         await until(given_up)
         page = await desk.page(f"/operator/jobs?kind={kind}")
-        assert "KeyError" in page.text
+        said = "It failed with KeyError. Look into the tenant to read all of it. Mend the cause, then try it again."
+        assert said in page.text
         assert "marzipan" not in page.response.text, "what people wrote is told under a grant alone"
         assert "marzipan" not in (await desk.page("/operator/jobs/export")).response.text
         again = page.one("#jobs form").attributes["action"] or ""
@@ -275,18 +285,47 @@ async def test_a_plan_is_published_replayed_and_retired(world: ConsoleWorld) -> 
 
 
 async def test_settings_hold_and_are_written_down(world: ConsoleWorld) -> None:
-    desk = await at_desk(world)
+    desk, nothing = await at_desk(world), dict.fromkeys(OFFERED, "")
     await desk.htmx("POST", "/operator/settings", {"default_plan": "no_such"}, status=422)
-    await press(desk, "/operator/settings", {"default_plan": "free", "lapsed_plan": "", "billing": "manual"})
+    chosen = {"default_plan": "free", "billing": "manual", "grace_days": "0", "billing_tax": "on"}
+    await press(desk, "/operator/settings", nothing | chosen)
     try:
         made = await create_tenant(world.services.database, name="New one", owner_email=f"{uuid4().hex}@example.com")
         assert "Plan Free" in (await desk.page(f"/operator/tenants/{made.tenant_id}")).one("#rights").text(
             separator=" "
         )
+        async with world.services.database.tenant(world.tenant_id) as session:
+            assert await grace(session) == timedelta(0)
+            assert await get_setting(session, TAX) is True
+        page = await desk.page("/operator/settings")
+        assert page.one("#grace_days").attributes["value"] == "0"
+        assert "checked" in page.one("#billing_tax").attributes
     finally:
-        await press(desk, "/operator/settings", {"default_plan": "", "lapsed_plan": "", "billing": ""})
+        await press(desk, "/operator/settings", nothing)
+    async with world.services.database.platform() as session:
+        assert await list_settings(session) == {}
     log = await desk.page(f"/operator/audit?action=setting&email={desk.email}")
     assert "setting.change" in log.text
+
+
+@pytest.mark.parametrize("days", ["91", "-1", "a week", "7.5", "٧", "0007"])
+async def test_days_of_grace_are_a_number_that_billing_takes(world: ConsoleWorld, days: str) -> None:
+    answer = await (await at_desk(world)).htmx("POST", "/operator/settings", {"grace_days": days}, status=422)
+    assert "Write a number of days from 0 to 90" in answer.text
+
+
+def test_the_page_offers_every_setting_that_code_reads() -> None:
+    """`get_setting` is given a constant wherever it is called; `DEFAULT_PLAN` and `LAPSED_PLAN` are read in SQL, too."""
+    read: set[str] = set()
+    for path in Path(stonechat.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        named = [call.args[1] for call in calls if ast.unparse(call.func) == "get_setting" and len(call.args) == 2]
+        if named:
+            module = ".".join(("stonechat", *path.relative_to(Path(stonechat.__file__).parent).with_suffix("").parts))
+            read |= {getattr(importlib.import_module(module), ast.unparse(name)) for name in named}
+    assert len(read) >= 4
+    assert read | {LAPSED_PLAN} == set(OFFERED)
 
 
 async def test_mails_are_listed_with_what_became_of_them(world: ConsoleWorld) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
+from stonechat import clock
+from stonechat.billing.models import InvoiceRow
 from stonechat.operator import revenue
+from stonechat.operator.models import PlatformDayRow
 from stonechat.operator.summaries import refresh_summaries
 from stonechat.operator.tenants import Chosen, list_tenants
 from stonechat.plans.terms import PlanTerms
@@ -109,3 +112,75 @@ async def test_an_unusual_day_is_told(world: ConsoleWorld, cost: int, told: tupl
     assert len(days) == 7
     assert days[-1].unusual == told
     assert all(day.unusual == () for day in days[:-1])
+
+
+async def months(world: ConsoleWorld) -> dict[tuple[date, str], revenue.Month]:
+    await refresh_summaries(world.services.database)
+    async with world.services.database.platform() as session:
+        return {(month.month, month.currency): month for month in await revenue.revenue_months(session)}
+
+
+async def bill(
+    world: ConsoleWorld,
+    tenant_id: UUID,
+    number: int,
+    *,
+    status: str,
+    cents: int,
+    written: datetime,
+    paid: datetime | None,
+) -> None:
+    async with world.services.database.tenant(tenant_id) as session:
+        session.add(
+            InvoiceRow(
+                tenant_id=tenant_id,
+                invoice_id=f"inv_{number}",
+                provider="manual",
+                number=str(number),
+                status=status,
+                currency="nok",
+                total_cents=cents,
+                tax_cents=0,
+                due_cents=0 if paid else cents,
+                paid_cents=cents if paid else 0,
+                lines=[],
+                created_at=written,
+                paid_at=paid,
+            )
+        )
+
+
+async def test_a_month_tells_what_was_invoiced_and_paid_beside_the_list_price(world: ConsoleWorld) -> None:
+    desk, tenant_id = await at_desk(world), await world.another_tenant("Invoiced")
+    month = today().replace(day=1)
+    now, last = clock.now(), datetime(month.year, month.month, 1, tzinfo=UTC) - timedelta(days=3)
+    long_ago = datetime(2024, 5, 20, tzinfo=UTC)
+    async with world.services.database.platform() as session:
+        await session.execute(text("delete from platform_months"))
+        await session.execute(text("insert into platform_months values ('2024-05-01', 'nok', 7, 700, 600)"))
+    await bill(world, tenant_id, 1, status="paid", cents=5_000, written=last, paid=now)
+    await bill(world, tenant_id, 2, status="open", cents=3_000, written=now, paid=None)
+    await bill(world, tenant_id, 3, status="void", cents=1_000, written=now, paid=None)
+    await bill(world, tenant_id, 4, status="draft", cents=9_000, written=now, paid=None)
+    await bill(world, tenant_id, 5, status="paid", cents=2_000, written=long_ago, paid=long_ago)
+    for _ in range(2):  # twice changes nothing
+        held = await months(world)
+    assert (held[month, "nok"].invoices, held[month, "nok"].invoiced_cents) == (1, 3_000)
+    assert held[month, "nok"].paid_cents == 5_000, "what came in in the month, whenever it was invoiced"
+    before = held[date(last.year, last.month, 1), "nok"]
+    assert (before.invoices, before.invoiced_cents, before.paid_cents) == (1, 5_000, 0)
+    kept = held[date(2024, 5, 1), "nok"]
+    assert (kept.invoices, kept.invoiced_cents, kept.paid_cents) == (7, 700, 600), "a month that is over stays"
+    async with world.services.database.platform() as session:
+        row = await session.get_one(PlatformDayRow, today())
+        listed = await session.scalar(
+            text("select sum(revenue_micros)::bigint from platform_days where day >= :first"), {"first": month}
+        )
+    assert row is not None
+    assert held[month, "nok"].list_micros == listed
+    page = await desk.page("/operator/revenue")
+    assert "Revenue, by list price" in page.text
+    line = next(row.text(separator=" ") for row in page.all("#by-month tr") if "May 2024" in row.text())
+    assert "not known" in line, "no day of that month was added up"
+    taken = (await desk.page("/operator/revenue/months/export")).response.text
+    assert "2024-05-01,nok,7,700,600,0,0" in taken

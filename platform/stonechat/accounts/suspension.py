@@ -77,7 +77,7 @@ class Suspensions:
     async def _read(self) -> None:
         try:
             async with asyncio.timeout(READ_SECONDS):
-                rows = await (await self._database.hot()).fetch("select tenant_id from suspended_tenants")
+                rows = await self._database.hot.fetch("select tenant_id from suspended_tenants")
             self._suspended = frozenset(row["tenant_id"] for row in rows)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             _log.warning("Which tenants are suspended could not be read: %s: %s", type(error).__name__, error)

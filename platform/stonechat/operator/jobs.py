@@ -147,6 +147,7 @@ def _problem(row: Any, *, is_granted: bool) -> str:
         said = f"{message} Look in its log for what used up the memory."
     elif is_granted and message:
         said = f"{failure}: {message}"[:1000]
+        said += "" if said.endswith((".", "!", "?")) else "."
     else:
         named = _TYPE.match(message) if failure in ("GiveUp", "RetryRequested") else None
         kind = named[0] if named else "" if failure in ("GiveUp", "RetryRequested") else failure
