@@ -71,5 +71,5 @@ def upgrade() -> None:
     op.execute("""
         create index webhook_deliveries_user_idx on webhook_deliveries (tenant_id, user_id)
         where user_id is not null""")
-    for table in ("webhook_endpoints", "webhook_deliveries"):
-        protect_tenant_table(op, table)
+    protect_tenant_table(op, "webhook_endpoints")
+    protect_tenant_table(op, "webhook_deliveries", of_user=True)

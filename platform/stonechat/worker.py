@@ -18,6 +18,7 @@ from stonechat.billing import tasks as billing_tasks
 from stonechat.billing.service import BillingService
 from stonechat.chat.attachment_sweeper import mark_strays, sweep_attachments
 from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
+from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
 from stonechat.jobs import JobRunner
@@ -25,11 +26,12 @@ from stonechat.knowledge.child import warm_up
 from stonechat.knowledge.consistency import check_some
 from stonechat.knowledge.deps import Knowledge, open_knowledge
 from stonechat.knowledge.stuck import revive_stuck
-from stonechat.knowledge.tasks import give_up_hooks, job_handlers
+from stonechat.knowledge.tasks import PAUSED, give_up_hooks, job_handlers
 from stonechat.knowledge.web.service import start_due_syncs
 from stonechat.operator import tasks as operator_tasks
 from stonechat.operator.deletion import delete_due_tenants
 from stonechat.operator.summaries import refresh_summaries
+from stonechat.outbound.client import OutboundClient
 from stonechat.privacy.retention import sweep_retention
 from stonechat.settings import Settings
 from stonechat.usage import plan_changes
@@ -37,11 +39,15 @@ from stonechat.usage.alerts import send_alerts
 from stonechat.usage.clockwork import refresh_allowances
 from stonechat.usage.quota import recount_budgets
 from stonechat.usage.report import roll_up_all
+from stonechat.webhooks import tasks as webhook_tasks
+from stonechat.webhooks.delivering import Deliverer
+from stonechat.webhooks.fan_out import subscribers
 
 SWEEP_SECONDS = 5.0
 FILES_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 ALERT_SECONDS = 60.0
+WEBHOOK_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +56,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
     """The worker, at work while the context is open; what it cannot finish in time goes back into the queue."""
     url = settings.direct_database_url
     assert url is not None, "local_services() or the environment provides it"  # noqa: S101
-    dispatcher = Dispatcher(database, {})
+    dispatcher = Dispatcher(database, subscribers(database))
     billing = BillingService(settings, database)
     runner = JobRunner(
         url,
@@ -78,25 +84,41 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
             "3-59/5 * * * *": lambda: refresh_summaries(database),
             "47 * * * *": lambda: _delete_due_tenants(database, knowledge, billing),
             "51 * * * *": lambda: operator_tasks.purge(database),
+            "27 * * * *": lambda: _purge_webhooks(database),
         },
         on_give_up=give_up_hooks(knowledge) | billing_tasks.give_up_hooks(database),
+        paused=PAUSED,
+    )
+    outbound = OutboundClient(allowed_networks=settings.outbound_networks)
+    keyring = Keyring([key.get_secret_value() for key in settings.secret_keys])
+    deliverer = Deliverer(database, keyring=keyring, outbound=outbound, settings=settings)
+    # Their own runner: an endpoint that hangs takes the place of other endpoints at most, never of documents or mail.
+    webhooks = JobRunner(
+        url,
+        webhook_tasks.job_handlers(deliverer),
+        concurrency=webhook_tasks.CONCURRENCY,
+        most_of_one=webhook_tasks.OF_ONE_TENANT,
+        paused=webhook_tasks.PAUSED,
     )
     await _ensure_partitions(database)
     await asyncio.to_thread(warm_up)
     tasks = [
         asyncio.create_task(runner.run()),
+        asyncio.create_task(webhooks.run()),
         asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
         asyncio.create_task(_every(FILES_SECONDS, lambda: sweep_attachments(database, knowledge.files))),
         asyncio.create_task(_every(STUCK_SECONDS, lambda: revive_stuck(database))),
         asyncio.create_task(_every(ALERT_SECONDS, lambda: send_alerts(database, public_url=settings.public_url))),
+        asyncio.create_task(_every(WEBHOOK_SECONDS, lambda: webhook_tasks.wake_overdue(database))),
     ]
     try:
         yield runner
     finally:
-        await runner.stop()
+        await asyncio.gather(runner.stop(), webhooks.stop())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await outbound.aclose()
         await billing.aclose()
 
 
@@ -154,6 +176,10 @@ async def _look_at_customers(database: Database, billing: BillingService, *, pub
 
 async def _delete_due_tenants(database: Database, knowledge: Knowledge, billing: BillingService) -> None:
     await delete_due_tenants(database, knowledge, billing)
+
+
+async def _purge_webhooks(database: Database) -> None:
+    await webhook_tasks.purge(database)
 
 
 async def _start_due_syncs(database: Database) -> None:

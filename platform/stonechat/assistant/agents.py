@@ -22,6 +22,7 @@ from stonechat.plans.terms import Feature
 from stonechat.providers.service import require_model
 from stonechat.settings import Settings
 from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
+from stonechat.webhooks.fan_out import tell
 
 MAX_AGENTS = 200
 """Per tenant, archived ones included."""
@@ -272,6 +273,8 @@ async def _publish(
     agent.published_version = version.version
     agent.updated_at = clock.now()
     await record_audit(session, actor, "agent.publish", subject_id=agent.agent_id, detail={"version": version.version})
+    told = {"agent_id": agent.agent_id, "name": agent.name, "version": version.version}
+    await tell(session, actor.tenant_id, "agent.published", told)
     return _version_view(version)
 
 

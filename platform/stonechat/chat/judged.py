@@ -19,6 +19,7 @@ from stonechat.chat.searches import searches_of_answer
 from stonechat.db.session import Database
 from stonechat.identity.caller import Caller
 from stonechat.knowledge.unanswered import MAX_FOUND, Asked, withdraw_judgement
+from stonechat.webhooks.fan_out import tell
 
 MAX_NOTED = 5
 """Answers of one judgement."""
@@ -35,10 +36,17 @@ async def note_judgement(
     *,
     kind: FeedbackKind,
 ) -> None:
-    """Note the questions whose answers were disliked, or take that back. A judgement counts even if this fails."""
+    """Note the questions whose answers were disliked, or take that back, and tell the tenant's webhooks.
+
+    A judgement counts even if this fails.
+    """
     if caller.preview or caller.origin is None:
         return
     try:
+        async with database.tenant(caller.tenant_id) as session:
+            named = {"conversation_id": thread_id, "agent_id": caller.agent_id, "user_id": caller.user_id}
+            rated = {"message_ids": sorted(set(item_ids)), "rating": kind}
+            await tell(session, caller.tenant_id, "message.rated", named | rated)
         for item_id in item_ids[:MAX_NOTED]:
             async with database.tenant(caller.tenant_id) as session:
                 question = await _question_of(session, caller, thread_id, item_id)

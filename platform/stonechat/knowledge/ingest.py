@@ -28,7 +28,7 @@ from stonechat.knowledge.index import BATCH, MAX_HELD, At, IndexPoint, points_of
 from stonechat.knowledge.layouts import places_of
 from stonechat.knowledge.media import MediaType
 from stonechat.knowledge.models import Chunk, Document, IndexState
-from stonechat.knowledge.progress import AGAIN, NO_VECTORS, Attempt, Superseded
+from stonechat.knowledge.progress import AGAIN, NO_VECTORS, Attempt, Superseded, tell_of
 from stonechat.knowledge.quota import require_room
 from stonechat.knowledge.service import original_of
 
@@ -156,6 +156,8 @@ async def _read(knowledge: Knowledge, document: Document, attempt: Attempt) -> N
         await _switch(session, current, title=title, reading=reading, points=points)
         if note is not None:
             current.error_code, current.error = NO_VECTORS, note[:1000]
+        await session.flush()
+        await tell_of(session, tenant_id, document_id=document_id)
     if before - {point.chunk_id for point in points}:
         await remove_orphans(knowledge, tenant_id, document_id=document_id)
 

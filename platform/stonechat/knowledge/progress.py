@@ -24,6 +24,7 @@ from stonechat.db.session import Database
 from stonechat.errors import Conflict, EmbeddingFailed
 from stonechat.knowledge.models import Document
 from stonechat.knowledge.service import get_document
+from stonechat.webhooks.fan_out import tell
 
 Stage = Literal["pages", "files", "passages"]
 Report = Callable[[Stage, int, int], Awaitable[None]]
@@ -101,8 +102,23 @@ class Attempt:
         async with self._database.tenant(self.tenant_id) as session:
             changing = update(Document).where(*mine).values(values).returning(Document.document_id)
             found = await session.scalar(changing if values else select(Document.document_id).where(*mine))
+            if found is not None and values.get("status") == "failed":
+                await tell_of(session, self.tenant_id, document_id=self.document_id)
         if found is None:
             raise Superseded
+
+
+async def tell_of(session: AsyncSession, tenant_id: UUID, *, document_id: str) -> None:
+    """Tell the tenant's webhooks that a document became ready, or failed."""
+    document = await session.scalar(
+        select(Document)
+        .where(Document.tenant_id == tenant_id, Document.document_id == document_id)
+        .execution_options(populate_existing=True)
+    )
+    if document is not None and document.status in ("ready", "failed"):
+        told = {name: getattr(document, name) for name in ("document_id", "source_id", "title", "url")}
+        reason = {"code": document.error_code, "error": document.error} if document.status == "failed" else {}
+        await tell(session, tenant_id, f"document.{document.status}", told | reason)
 
 
 async def cancel_reading(session: AsyncSession, actor: Actor, *, document_id: str) -> Document:

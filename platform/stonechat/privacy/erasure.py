@@ -12,9 +12,11 @@ from stonechat.chat import models
 from stonechat.chat.attachment_sweeper import remove_files
 from stonechat.chat.hub import RunHub
 from stonechat.db.session import Database
+from stonechat.events.models import EventRow
 from stonechat.files import FileStore
 from stonechat.identity.models import User, UserTokenUse
 from stonechat.privacy.visitor import Visitor
+from stonechat.webhooks.models import WebhookDeliveryRow
 
 AT_ONCE = 200
 """Files whose bytes go before the answer is given; of more, the sweeper removes the rest within minutes."""
@@ -46,6 +48,12 @@ async def erase_visitor(database: Database, visitor: Visitor, *, hub: RunHub, fi
         ).all()
         threads = (await session.scalars(delete(thread).where(*mine).returning(thread.thread_id))).all()
         await session.execute(delete(events).where(events.tenant_id == tenant_id, events.user_id == user_id))
+        # What was told of them, and what is still to be: their address may stand in it.
+        told, happened = WebhookDeliveryRow, EventRow
+        await session.execute(delete(told).where(told.tenant_id == tenant_id, told.user_id == user_id))
+        await session.execute(
+            delete(happened).where(happened.tenant_id == tenant_id, happened.payload["user_id"].astext == user_id)
+        )
         browser = await session.scalar(
             select(User.visitor_hash).where(User.tenant_id == tenant_id, User.user_id == user_id)
         )

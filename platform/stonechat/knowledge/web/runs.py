@@ -16,6 +16,7 @@ from stonechat.knowledge.web.models import SourcePage
 from stonechat.knowledge.web.progress import Bounds, Progress
 from stonechat.knowledge.web.retire import bury_documents
 from stonechat.knowledge.web.urls import Scope
+from stonechat.webhooks.fan_out import tell
 
 SYNC = "knowledge.sync"
 _INTERVALS: dict[Schedule, timedelta] = {
@@ -84,6 +85,13 @@ async def finish(
         source.status, (source.error_code, source.error) = "failed", failure
     source.sync_id = None
     source.progress = progress.model_dump()
+    await session.flush()
+    told = {"source_id": source.source_id, "name": source.name, "url": source.url}
+    if failure is None:
+        counts = {"documents": progress.documents, "removed": progress.removed}
+        await tell(session, source.tenant_id, "source.synced", told | counts)
+    else:
+        await tell(session, source.tenant_id, "source.failed", told | {"code": failure[0], "error": failure[1]})
 
 
 async def _drop_unlisted(session: AsyncSession, source: Source, progress: Progress) -> None:
