@@ -11,13 +11,22 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from support.api import Tenant
-from support.browser import PASSWORD, Company, company, complaints_of, profile, sign_in
+from support.browser import (
+    AXE,
+    PASSWORD,
+    Company,
+    company,
+    complaints_of,
+    profile,
+    settled,
+    sign_in,
+    violations,
+    violations_by_scheme,
+)
 from support.running import ROOT, Running
 
 pytestmark = pytest.mark.browser
 
-AXE = ROOT / "widget" / "node_modules" / "axe-core" / "axe.min.js"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 ORIGIN = "https://www.a-shop-with-quite-a-long-name.example"
 PHONE = {"width": 360, "height": 740}
 GUIDE = ("# Returns\n\nYou may return anything unused within 45 days of delivery.\n" * 3).encode()
@@ -110,43 +119,22 @@ async def furnish(tenant: Tenant) -> tuple[str, str, str]:
     return agent, str(document["id"]), answer.thread
 
 
-async def violations(page: Page) -> list[str]:
-    """What axe finds in the page and its frames."""
-    found: list[str] = []
-    for frame in page.frames:
-        await frame.evaluate(AXE.read_text(encoding="utf-8"))
-        results = await frame.evaluate(
-            "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations'], iframes: false})", RULES
-        )
-        for rule in results["violations"]:
-            for node in rule["nodes"]:
-                found.append(f"{frame.url} {rule['id']}: {node['html'][:160]} ({node['failureSummary'][:300]})")
-    return found
-
-
-async def settle(page: Page) -> None:
-    """Until nothing is loaded and nothing moves: half a fade is half a contrast."""
-    await page.wait_for_load_state("networkidle")
-    await page.evaluate("""() => Promise.allSettled(document.getAnimations()
-        .filter((each) => each.effect.getComputedTiming().endTime < 5000).map((each) => each.finished))""")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing(browser: Browser, place: Place, scheme: str) -> None:
+async def test_axe_finds_nothing(browser: Browser, place: Place) -> None:
+    """In light and in dark, wherever there is something to see."""
     assert AXE.exists(), "npm ci in widget/"
     found: list[str] = []
     # Axe comes in from outside, past the policy; the journey and the phone's walk go without this.
-    async with profile(browser, bypass_csp=True, color_scheme=scheme, reduced_motion="reduce") as context:
+    async with profile(browser, bypass_csp=True, color_scheme="light", reduced_motion="reduce") as context:
         page = await context.new_page()
         for path in place.outside:
-            await page.goto(place.shop.url(path))
-            await settle(page)
-            found += await violations(page)
+            async with settled(page):
+                await page.goto(place.shop.url(path))
+            found += await violations_by_scheme(page)
         await sign_in(page, place.shop.running.url, place.shop.email)
         for path in place.pages:
-            await page.goto(place.shop.url(path))
-            await settle(page)
-            found += await violations(page)
+            async with settled(page):
+                await page.goto(place.shop.url(path))
+            found += await violations_by_scheme(page)
             found += await dialogs(page)
     assert not found, "\n".join(found)
 
@@ -157,10 +145,10 @@ async def dialogs(page: Page) -> list[str]:
     openers = page.locator('main button[command="show-modal"]')
     for name in {await opener.get_attribute("commandfor") for opener in await openers.all()}:
         dialog = page.locator(f"dialog#{name}")
-        await page.locator(f'main button[commandfor="{name}"][command="show-modal"]').first.click()
-        await expect(dialog).to_be_visible()
-        await settle(page)
-        found += await violations(page)
+        async with settled(page):
+            await page.locator(f'main button[commandfor="{name}"][command="show-modal"]').first.click()
+            await expect(dialog).to_be_visible()
+        found += await violations_by_scheme(page, dialog=f"dialog#{name}")
         await page.keyboard.press("Escape")
         await expect(dialog).to_be_hidden()
     return found
@@ -172,12 +160,13 @@ async def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, place: Plac
         page = await context.new_page()
         complaints = complaints_of(page, answers=(404,))
         for path in place.outside:
-            await page.goto(place.shop.url(path))
+            async with settled(page):
+                await page.goto(place.shop.url(path))
             wide += await too_wide(page, context)
         await sign_in(page, place.shop.running.url, place.shop.email)
         for path in place.pages:
-            await page.goto(place.shop.url(path))
-            await settle(page)
+            async with settled(page):
+                await page.goto(place.shop.url(path))
             wide += await too_wide(page, context)
     assert not wide, "\n".join(wide)
     assert complaints == []

@@ -116,10 +116,12 @@ def message(text: str, thread: str | None = None) -> dict[str, Any]:
 
 @asynccontextmanager
 async def new_tenant(running: Running, name: str = "A company") -> AsyncIterator[Tenant]:
-    """A tenant made by `stonechat tenant create`."""
-    made = json.loads(await running.command("tenant", "create", name, "--owner", "owner@company.example", "--json"))
-    headers = {"Authorization": f"Bearer {made['api_key']}"}
-    async with httpx.AsyncClient(
-        base_url=f"{running.url}/api/v1", headers=headers, timeout=30, trust_env=False
-    ) as client:
-        yield Tenant(made["tenant_id"], client, running.url)
+    """A tenant as `stonechat tenant create` makes it."""
+    made = await running.tenant(name, "owner@company.example")
+    async with client_of(running, str(made["api_key"])) as client:
+        yield Tenant(str(made["tenant_id"]), client, running.url)
+
+
+def client_of(running: Running, api_key: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {api_key}"}
+    return httpx.AsyncClient(base_url=f"{running.url}/api/v1", headers=headers, timeout=30, trust_env=False)

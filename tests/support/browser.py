@@ -13,14 +13,17 @@ from dataclasses import dataclass
 
 import httpx
 from PIL import Image
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, expect
 
-from support.api import Tenant
+from support.api import Tenant, client_of
 from support.running import ROOT, Running
 
 PASSWORD = "correct horse battery"
 IMAGES = ROOT / "docs" / "images"
 COLOURS = 160
+AXE = ROOT / "widget" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+SETTLE_SECONDS = 30
 ANSWERED = re.compile(r"Failed to load resource: the server responded with a status of (4\d\d)")
 
 
@@ -37,13 +40,15 @@ class Company:
 
 
 @asynccontextmanager
-async def company(running: Running, name: str, *, email: str = "owner@company.example") -> AsyncIterator[Company]:
-    """A tenant made by `stonechat tenant create`; its owner has followed the link that it prints."""
-    made = json.loads(await running.command("tenant", "create", name, "--owner", email, "--json"))
-    headers = {"Authorization": f"Bearer {made['api_key']}"}
-    async with httpx.AsyncClient(
-        base_url=f"{running.url}/api/v1", headers=headers, timeout=30, trust_env=False
-    ) as client:
+async def company(
+    running: Running, name: str, *, email: str = "owner@company.example", by_command: bool = False
+) -> AsyncIterator[Company]:
+    """A tenant as `stonechat tenant create` makes it; its owner has followed the link that it prints."""
+    if by_command:
+        made = json.loads(await running.command("tenant", "create", name, "--owner", email, "--json"))
+    else:
+        made = await running.tenant(name, email)
+    async with client_of(running, made["api_key"]) as client:
         if made["setup_url"]:
             token = httpx.URL(made["setup_url"]).params["token"]
             form = {"token": token, "password": PASSWORD}
@@ -65,6 +70,98 @@ def complaints_of(page: Page, *, answers: tuple[int, ...] = ()) -> list[str]:
     page.on("console", heard)
     page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
     return complaints
+
+
+IDLE = "() => new Promise((done) => setTimeout(() => requestIdleCallback(() => done(), {timeout: 2000})))"
+STILL = """async () => {
+    const moving = () => document.getAnimations()
+        .filter((each) => each.playState === "running" && each.effect.getComputedTiming().endTime < 5000);
+    while (moving().length) {  // what inherits a colour begins to fade anew while that fades
+        await Promise.allSettled(moving().map((each) => each.finished));
+        await new Promise((done) => setTimeout(done));
+    }
+}"""
+
+
+@asynccontextmanager
+async def settled(page: Page) -> AsyncIterator[None]:
+    """Do something, then wait until all that it set going is over: requests, what scripts do with them, and movement.
+
+    Playwright's "networkidle" waits for half a second without requests; this asks the page whether it has more to do.
+    """
+    going: set[Request] = set()
+    begun = 0
+
+    def begin(request: Request) -> None:
+        nonlocal begun
+        begun += 1
+        going.add(request)
+
+    def end(request: Request) -> None:
+        going.discard(request)
+
+    page.on("request", begin)
+    page.on("requestfinished", end)
+    page.on("requestfailed", end)
+    try:
+        yield
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await page.wait_for_load_state()
+            while True:
+                before = begun
+                is_idle = await _is_idle(page)
+                if is_idle and not going and begun == before:
+                    break
+                await asyncio.sleep(0.01)
+        await still(page)
+    finally:
+        page.remove_listener("request", begin)
+        page.remove_listener("requestfinished", end)
+        page.remove_listener("requestfailed", end)
+
+
+async def _is_idle(page: Page) -> bool:
+    """Let every frame do what it has to; False where one went meanwhile."""
+    try:
+        for frame in page.frames:
+            await frame.evaluate(IDLE)
+    except Error:
+        return False
+    return True
+
+
+async def still(page: Page) -> None:
+    """Until nothing moves: half a fade is half a contrast."""
+    await page.evaluate(STILL)
+
+
+async def violations(page: Page, *, dialog: str = "") -> list[str]:
+    """What axe finds in a settled page and its frames, or in a dialog of a page that it has been through."""
+    found: list[str] = []
+    for frame in [page.main_frame] if dialog else page.frames:
+        if not await frame.evaluate("'axe' in window"):
+            await frame.evaluate(AXE.read_text(encoding="utf-8"))
+        results = await frame.evaluate(
+            "([within, rules]) => axe.run(within || document, {runOnly: rules, resultTypes: ['violations'], iframes: false})",
+            [dialog, RULES],
+        )
+        for rule in results["violations"]:
+            for node in rule["nodes"]:
+                found.append(f"{frame.url} {rule['id']}: {node['html'][:160]} ({node['failureSummary'][:300]})")
+    return found
+
+
+async def violations_by_scheme(page: Page, *, dialog: str = "") -> list[str]:
+    """The same in light and in dark. The page follows the browser's wish at once."""
+    found: list[str] = []
+    backgrounds = set()
+    for scheme in ("dark", "light"):
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        await still(page)
+        backgrounds.add(await page.evaluate("() => getComputedStyle(document.body).backgroundColor"))
+        found += [f"{scheme}: {each}" for each in await violations(page, dialog=dialog)]
+    assert len(backgrounds) == 2, f"{page.url} looks the same in light and dark"
+    return found
 
 
 async def sign_in(page: Page, url: str, email: str, password: str = PASSWORD) -> None:

@@ -15,6 +15,8 @@ from sqlalchemy.engine import make_url
 from stonechat.db import migrate
 
 WEB_LOGIN = "stonechat_test_web"
+CARELESS = ("fsync", "full_page_writes", "synchronous_commit")
+"""What guards against power cuts, which no test of a shared server makes. Servers of single tests keep it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ async def admin_server(folder: Path) -> AsyncIterator[str]:
     server = EmbeddedPostgres(folder)
     address = await asyncio.to_thread(server.acquire)
     try:
+        connection = await asyncpg.connect(address.url("postgres"))
+        for setting in CARELESS:
+            await connection.execute(f"alter system set {setting} = off")
+        await connection.execute("select pg_reload_conf()")
+        await connection.close()
         yield address.url("postgres")
     finally:
         await asyncio.to_thread(server.release)

@@ -19,6 +19,11 @@ from pathlib import Path
 
 import httpx
 
+from stonechat.accounts.provisioning import provision_tenant
+from stonechat.db.embedded import EmbeddedPostgres
+from stonechat.db.session import Database
+from stonechat.local import DATABASE_NAME
+
 ROOT = Path(__file__).resolve().parents[2]
 STONECHAT = Path(sys.executable).with_name("stonechat")
 START_SECONDS = 90
@@ -60,6 +65,17 @@ class Running:
         out, err = await asyncio.wait_for(process.communicate(), timeout)
         assert process.returncode == 0, f"stonechat {arguments}: {err.decode()[-2000:]}"
         return out.decode()
+
+    async def tenant(self, name: str, owner: str) -> dict[str, str | None]:
+        """What `stonechat tenant create --json` does and prints, without a process for it."""
+        server = EmbeddedPostgres(self.data_dir / "postgres")
+        address = await asyncio.to_thread(server.acquire)
+        database = Database(address.url(DATABASE_NAME), pool_size=2)
+        try:
+            return await provision_tenant(database, name=name, owner_email=owner, public_url=self.url)
+        finally:
+            await database.close()
+            await asyncio.to_thread(server.release)
 
     async def stop(self, how: signal.Signals = signal.SIGINT, *, timeout: float = 30) -> int:
         """Send a signal and wait for the end; returns the exit status."""
