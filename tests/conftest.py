@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from uuid import UUID
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import text
 
 from stonechat import ids
+from stonechat.accounts.passwords import PASSWORDS
 from stonechat.db.session import Database
+from stonechat.serving import quiet_the_collector
 from support.postgres import TestDatabase, admin_server, migrated_database
 
 MakeTenant = Callable[[], Awaitable[UUID]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import everything, then keep the collector off it, as while serving: to make the application takes half the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        quiet_the_collector()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """For `--dist loadfile`. There is no such hook where tests run in one process."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from support.schedule import RoomScheduling
+
+    return RoomScheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> None:
+    """Hash at the least cost in this process; processes that tests start, and tests of the cost, have their own."""
+    PASSWORDS.hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @pytest.fixture(scope="session")

@@ -134,8 +134,8 @@ class Visitor:
 
 
 @asynccontextmanager
-async def open_platform(database: TestDatabase, folder: Path, **changes: Any) -> AsyncIterator[Platform]:
-    """`changes` are settings. One visitor may do a lot."""
+async def open_app(database: TestDatabase, folder: Path, **changes: Any) -> AsyncIterator[FastAPI]:
+    """The application, its services open. `changes` are settings."""
     settings = Settings().model_copy(
         update={
             "environment": "development",
@@ -147,24 +147,37 @@ async def open_platform(database: TestDatabase, folder: Path, **changes: Any) ->
     )
     app = create_app(settings)
     async with app.router.lifespan_context(app):
-        services: Services = app.state.services
-        tenant_id = ids.new_tenant_id()
-        rules = LimitRules(
-            visitor=VisitorRules(messages_per_minute=10_000, concurrent=100),
-            agent=AgentRules(messages_per_minute=10_000),
-            tenant=TenantRules(messages_per_minute=10_000),
+        yield app
+
+
+@asynccontextmanager
+async def platform_of(app: FastAPI) -> AsyncIterator[Platform]:
+    """A new tenant of an open application. One visitor may do a lot; who answers is as before afterwards."""
+    services: Services = app.state.services
+    tenant_id = ids.new_tenant_id()
+    rules = LimitRules(
+        visitor=VisitorRules(messages_per_minute=10_000, concurrent=100),
+        agent=AgentRules(messages_per_minute=10_000),
+        tenant=TenantRules(messages_per_minute=10_000),
+    )
+    async with services.database.tenant(tenant_id) as session:
+        await session.execute(text("insert into tenants (tenant_id, name) values (:id, 'A tenant')"), {"id": tenant_id})
+        await session.execute(
+            text("insert into limit_rules (tenant_id, rules, updated_at) values (:t, cast(:r as jsonb), :n)"),
+            {"t": tenant_id, "r": rules.model_dump_json(), "n": clock.now()},
         )
-        async with services.database.tenant(tenant_id) as session:
-            await session.execute(
-                text("insert into tenants (tenant_id, name) values (:id, 'A tenant')"), {"id": tenant_id}
-            )
-            await session.execute(
-                text("insert into limit_rules (tenant_id, rules, updated_at) values (:t, cast(:r as jsonb), :n)"),
-                {"t": tenant_id, "r": rules.model_dump_json(), "n": clock.now()},
-            )
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("127.0.0.1", 1))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=30) as http:
-            yield Platform(app, services, tenant_id, http, services.chat.responder)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("127.0.0.1", 1))
+    assistant = services.chat.responder
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=30) as http:
+        yield Platform(app, services, tenant_id, http, assistant)
+    services.chat.responder = assistant
+
+
+@asynccontextmanager
+async def open_platform(database: TestDatabase, folder: Path, **changes: Any) -> AsyncIterator[Platform]:
+    """An application of one's own, with a tenant. `changes` are settings."""
+    async with open_app(database, folder, **changes) as app, platform_of(app) as platform:
+        yield platform
 
 
 def of_type(events: list[dict[str, Any]], type_: str) -> list[dict[str, Any]]:

@@ -1,17 +1,23 @@
-"""The application with an agent that answers from documents."""
+"""The application, with a new tenant for each test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
-from support.platform import Platform, open_platform
+from support.platform import Platform, open_app, platform_of
 from support.postgres import TestDatabase
 
 
+@pytest.fixture(scope="session")
+async def application(test_database: TestDatabase, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FastAPI]:
+    async with open_app(test_database, tmp_path_factory.mktemp("unanswered")) as app:
+        yield app
+
+
 @pytest.fixture
-async def platform(test_database: TestDatabase, tmp_path: Path) -> AsyncIterator[Platform]:
-    async with open_platform(test_database, tmp_path) as opened:
-        yield opened
+async def platform(application: FastAPI) -> AsyncIterator[Platform]:
+    async with platform_of(application) as platform:
+        yield platform
