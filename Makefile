@@ -50,7 +50,9 @@ bench: $(VENV)/.dev ## Measure turns a second and time to first event beside a m
 # --- Testing and checking
 
 .PHONY: test
-test: test-widget test-python ## Install what is missing, run every test (ARGS="tests/db -k tenant" chooses)
+test: $(VENV)/.dev browser widget/node_modules/.package-lock.json ## Install what is missing, run every test (ARGS="tests/db -k tenant" chooses)
+	@nice $(MAKE) test-widget >$(VENV)/test-widget.log 2>&1 & widget=$$!; $(MAKE) test-python; python=$$?; \
+	  if wait $$widget; then tail -n 6 $(VENV)/test-widget.log; else cat $(VENV)/test-widget.log; exit 1; fi; exit $$python
 
 .PHONY: test-python
 test-python: $(VENV)/.dev browser
