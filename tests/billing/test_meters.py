@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat.accounts.actor import system
 from stonechat.billing import meters
+from stonechat.billing.checks import remainder
+from stonechat.billing.counting import counting_json, counting_of
 from stonechat.billing.customers import ensure_customer, register_customer
-from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.meters import Slice, meter_tenant, slices_between
+from stonechat.billing.models import ALL_USE, MeterRow
 from stonechat.billing.sending import Round, send_all, send_waiting
-from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
-from stonechat.errors import UpstreamFailed
-from stonechat.plans.subscription import get_subscription, set_subscription
-from stonechat.settings import Settings
-from stonechat.usage.allowance import put_overage
-from support.billing import START, Hands, held_clock, ledger_tokens, outbox, paying_tenant, use
+from support.billing import START, Hands, held_clock, ledger_tokens, outbox, paying_tenant, pays_for_all, use
 from support.crashes import Killed, mortal
 from support.stripe_double import Mode
 from support.stripe_gateway import StripeInProcess, stripe_in_process
@@ -52,7 +50,11 @@ class Acme:
         self.customer_id = await self.stripe.gateway.create_customer(self.tenant_id, name="Acme", email=None)
         async with self.database.tenant(self.tenant_id) as session:
             await register_customer(session, self.tenant_id, self.customer_id)
+        await self.owes_all()
         return self
+
+    async def owes_all(self, *, until: datetime = START + timedelta(days=31)) -> None:
+        await pays_for_all(self.database, self.tenant_id, period_start=START, period_end=until)
 
     async def meter(self, *, everything: bool = False) -> int:
         async with self.database.tenant(self.tenant_id) as session:
@@ -66,17 +68,6 @@ class Acme:
 
     def told(self) -> int:
         return self.stripe.told(self.customer_id)
-
-    async def buys_pro_with_overage(self) -> BillingService:
-        """A subscription with the metered item, paid at once."""
-        billing = BillingService(Settings(), self.database, gateway=self.stripe.gateway)
-        actor = system(self.tenant_id)
-        async with self.database.tenant(self.tenant_id) as session:
-            await put_overage(session, actor, opt_in=True, spend_cap_micros=None)
-            (await ensure_customer(session, self.tenant_id, provider="stripe")).trial_used_at = START
-        self.stripe.double.pay(await billing.checkout(actor, "pro", return_url=Settings().public_url))
-        await billing.sync(self.tenant_id)
-        return billing
 
 
 @pytest.fixture
@@ -131,8 +122,8 @@ async def test_what_comes_late_is_told_beside_the_rest(acme: Acme, hands: Hands)
     assert await acme.meter() == 1
     hands.move(days=20)
     await acme.use(7, at=START + timedelta(minutes=21))
-    assert await acme.meter() == 0, "the rounds of the day look back two hours"
-    assert await acme.meter(everything=True) == 1
+    assert await acme.meter() == 1, "every round looks at the whole of the period"
+    assert await acme.meter(everything=True) == 0
     await acme.send()
     assert [row.seq for row in await outbox(acme.database, acme.tenant_id)] == [1, 2, 3]
     assert acme.told() == await ledger_tokens(acme.database, acme.tenant_id) == 1037
@@ -146,70 +137,55 @@ async def test_use_before_there_was_a_customer_is_nobodys(acme: Acme, hands: Han
 
 async def test_use_belongs_to_the_period_it_was_used_in(acme: Acme, hands: Hands) -> None:
     boundary = START + timedelta(minutes=23, seconds=11)
-    async with acme.database.tenant(acme.tenant_id) as session:
-        await set_subscription(
-            session, acme.tenant_id, plan_key="pro", provider="stripe", status="active",
-            period_start=START - timedelta(days=30), period_end=boundary,
-        )  # fmt: skip
+    await acme.owes_all(until=boundary)
     hands.move(minutes=22)
     await acme.use(100)
     hands.move(minutes=4)
     await acme.use(20)
     assert await acme.meter() == 1, "the end of a period is told at once"
-    hands.move(hours=1)
+    hands.move(minutes=40)
     assert await acme.meter() == 1
     await acme.send()
     assert acme.told() == 120
     assert acme.stripe.told(acme.customer_id, start=START, end=boundary) == 100
 
 
-@pytest.mark.parametrize("before", [0, 90_000_001])
-async def test_an_upgrade_loses_no_use_of_its_hour(
-    acme: Acme, hands: Hands, monkeypatch: pytest.MonkeyPatch, before: int
+async def test_what_belongs_to_an_invoice_that_was_made_is_kept_and_told_to_the_operator(
+    acme: Acme, hands: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The old price's use is invoiced with the change: what is told afterwards as of before it is on no invoice."""
-    billing = await acme.buys_pro_with_overage()
-    hands.move(days=3, minutes=20)
-    if before:
-        await acme.use(before)
-    hands.move(minutes=5)
-    change = acme.stripe.gateway.update_subscription
+    boundary = START + timedelta(minutes=23)
+    await acme.owes_all(until=boundary)
+    hands.move(minutes=22)
+    await acme.use(100)
+    hands.move(minutes=4)
+    await acme.use(20)
+    hands.move(hours=1)
+    assert await acme.meter() == 2
+    done = await acme.send()
+    assert (done.sent, done.expired, acme.told()) == (1, 1, 20)
+    assert "were never told" in caplog.text
+    assert (await remainder(acme.database)).tokens >= 100
+    hands.move(days=500)
+    await acme.meter(everything=True)
+    assert [row.state for row in await outbox(acme.database, acme.tenant_id)] == ["expired"], "never forgotten"
 
-    async def slowly(*args: Any) -> Any:
-        hands.move(seconds=2)
-        return await change(*args)
 
-    monkeypatch.setattr(acme.stripe.gateway, "update_subscription", slowly)
-    await billing.change_plan(system(acme.tenant_id), "business")
-    double = acme.stripe.double
-    assert double.tokens_invoiced(acme.customer_id, METER_EVENT) == before
-    hands.move(minutes=2)
-    await acme.use(9)
+async def test_nothing_is_told_before_there_is_an_item_that_counts_it(acme: Acme, hands: Hands) -> None:
+    async with acme.database.tenant(acme.tenant_id) as session:
+        row = await ensure_customer(session, acme.tenant_id, provider="stripe")
+        counting, row.overage_item = counting_of(row.overage_item), None
+    hands.move(minutes=10)
+    await acme.use(1000)
     hands.move(hours=1)
     await acme.meter()
-    await acme.send()
-    for hours in (32 * 24, 2):
-        hands.move(hours=hours)
-        double.tick()
-    assert double.tokens_invoiced(acme.customer_id, METER_EVENT) == acme.told() == before + 9
-
-
-async def test_an_upgrade_waits_until_stripe_takes_the_use_before_it(
-    acme: Acme, hands: Hands, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    billing = await acme.buys_pro_with_overage()
-    hands.move(minutes=5)
-    await acme.use(7)
-    hands.move(minutes=5)
-
-    async def refuse(*_: object, **__: object) -> None:
-        raise UpstreamFailed("Stripe cannot do this right now.")
-
-    monkeypatch.setattr(acme.stripe.gateway, "send_use", refuse)
-    with pytest.raises(UpstreamFailed):
-        await billing.change_plan(system(acme.tenant_id), "business")
+    assert (await acme.send()).sent == 0
+    assert counting is not None
+    came = hands.move(minutes=11)
     async with acme.database.tenant(acme.tenant_id) as session:
-        assert (await get_subscription(session, acme.tenant_id)).plan_key == "pro"
+        row = await ensure_customer(session, acme.tenant_id, provider="stripe")
+        row.overage_item = counting_json(replace(counting, since=came, floor=came))
+    assert (await acme.send()).sent == 1
+    assert acme.stripe.told(acme.customer_id, start=came) == 1000, "told as of when it counts"
 
 
 async def test_a_worker_that_slept_catches_up(acme: Acme, hands: Hands) -> None:
@@ -233,6 +209,26 @@ async def test_what_was_told_long_ago_is_forgotten(acme: Acme, hands: Hands) -> 
     assert len(await outbox(acme.database, acme.tenant_id)) == 1
     assert await acme.meter(everything=True) == 0
     assert await outbox(acme.database, acme.tenant_id) == []
+
+
+async def test_use_of_the_scheme_before_is_told_to_its_own_meter_and_not_again(acme: Acme, hands: Hands) -> None:
+    await acme.stripe.gateway.ensure_meter(ALL_USE)
+    hands.move(minutes=10)
+    await acme.use(1000)
+    async with acme.database.tenant(acme.tenant_id) as session:
+        await session.execute(
+            insert(MeterRow).values(
+                tenant_id=acme.tenant_id, slice_start=START, slice_end=START + timedelta(hours=1), seq=1, tokens=1000,
+                identifier="stonechat-before-1", customer_id=acme.customer_id, next_attempt_at=START,
+            )
+        )  # fmt: skip
+    hands.move(hours=1)
+    await acme.use(30)
+    hands.move(hours=1)
+    assert await acme.meter() == 1
+    assert (await acme.send()).sent == 2
+    assert acme.told() == 30
+    assert acme.stripe.double.meter_total(acme.customer_id, ALL_USE, 0, 2**40) == 1000
 
 
 async def test_what_is_older_than_stripe_takes_is_given_up_aloud(

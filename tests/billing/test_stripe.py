@@ -61,7 +61,7 @@ async def test_the_same_prices_serve_everybody(shop: Shop, database: Database) -
         other = await Shop(database, shop.stripe, shop.hands).open()
         await other.buy("business")
     prices = list(shop.stripe.double.account.rows("price"))
-    assert sorted(price["lookup_key"] for price in prices) == ["stonechat_business_v1", "stonechat_business_v1_overage"]
+    assert sorted(price["lookup_key"] for price in prices) == ["stonechat_business_v1", "stonechat_overage_usd_1500"]
 
 
 async def test_a_trial_asks_for_no_card_and_ends_by_itself(shop: Shop) -> None:
@@ -213,26 +213,6 @@ async def test_a_price_that_is_no_plan_of_ours_changes_nothing(shop: Shop) -> No
     assert "no plan of ours" in ((await customer(shop.database, shop.tenant_id)).sync_error or "")
 
 
-async def test_overage_is_invoiced_for_those_who_chose_it(shop: Shop) -> None:
-    await shop.buy("business")
-
-    async def metered() -> int:
-        (subscription,) = shop.stripe.double.subscriptions(await shop.customer_id())
-        return sum(item["price"]["recurring"]["usage_type"] == "metered" for item in subscription["items"]["data"])
-
-    assert await metered() == 0
-    for _ in range(2):
-        await shop.overage(True)
-    assert await metered() == 1
-    for _ in range(2):
-        await shop.overage(False)
-    assert await metered() == 0
-    await shop.overage(True)
-    await use(shop.database, shop.tenant_id, tokens=300_000_001)
-    await shop.overage(False)
-    assert await metered() == 1, "what went beyond is invoiced first"
-
-
 async def test_taxes_and_codes_are_stripes_matter(shop: Shop) -> None:
     async with shop.database.platform() as session:
         await put_setting(session, "billing_tax", value=True, by="test")
@@ -262,7 +242,9 @@ async def test_a_suspended_tenant_is_not_charged(shop: Shop) -> None:
 
 async def test_before_a_tenant_is_deleted_its_use_is_told_and_its_subscription_ended(shop: Shop) -> None:
     await shop.buy("business")
-    await use(shop.database, shop.tenant_id, tokens=900)
+    await shop.overage(True)
+    shop.hands.move(minutes=5)
+    await use(shop.database, shop.tenant_id, tokens=300_000_900)
     shop.hands.move(hours=2, minutes=20)
     await use(shop.database, shop.tenant_id, tokens=100)
     shop.hands.move(seconds=1)

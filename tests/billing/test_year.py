@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
@@ -12,6 +13,7 @@ from stonechat.accounts.actor import system
 from stonechat.billing.dunning import run_clock
 from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.meters import meter_tenant
+from stonechat.billing.pricing import is_beyond
 from stonechat.billing.sending import send_waiting
 from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
@@ -19,8 +21,8 @@ from stonechat.plans.entitlements import entitlements
 from stonechat.plans.subscription import get_subscription
 from stonechat.plans.terms import BUILT_IN
 from stonechat.settings import Settings
-from stonechat.usage.allowance import put_overage
-from support.billing import SECRET, Hands, customer, held_clock, ledger_tokens, paying_tenant, use
+from stonechat.usage.allowance import allowance_state, put_overage
+from support.billing import SECRET, Hands, customer, held_clock, ledger_tokens, outbox, paying_tenant, use
 from support.stripe_gateway import StripeInProcess, stripe_in_process
 
 URL = "http://127.0.0.1:8000"
@@ -35,14 +37,23 @@ class Year:
         self.database, self.stripe, self.hands = database, stripe, hands
         self.billing = BillingService(settings, database, gateway=stripe.gateway)
         self.began = hands.at
-        self.used = 0
+        self.used: list[tuple[datetime, int]] = []
+        self.owed: dict[int, int] = defaultdict(int)
+        """By the beginning of the period: tokens that are charged, each counted as it was used."""
+        self.cost = 0
+        """Of these, in millionths."""
 
     async def open(self) -> Year:
         self.tenant_id = await paying_tenant(self.database)
         self.actor = system(self.tenant_id)
-        async with self.database.tenant(self.tenant_id) as session:
-            await put_overage(session, self.actor, opt_in=True, spend_cap_micros=None)
         return self
+
+    async def choose(self, *, opt_in: bool) -> None:
+        async with self.database.tenant(self.tenant_id) as session:
+            await put_overage(session, self.actor, opt_in=opt_in, spend_cap_micros=None)
+        self.opt_in = opt_in
+
+    opt_in = False
 
     async def customer_id(self) -> str:
         found = (await customer(self.database, self.tenant_id)).customer_id
@@ -57,6 +68,7 @@ class Year:
         """What the clock does every hour: Stripe's time, a sync, our clocks, and use told."""
         self.stripe.double.tick()
         await self.billing.sync(self.tenant_id)
+        await self.billing.apply_overage(self.tenant_id)
         async with self.database.tenant(self.tenant_id) as session:
             await run_clock(session, self.tenant_id, public_url=URL)
             await meter_tenant(session, self.tenant_id)
@@ -75,10 +87,42 @@ class Year:
             self.hands.at = min([until, self.hands.at + timedelta(days=4), *stops])
             await self.look()
             if tokens:
-                self.used += tokens
-                await use(self.database, self.tenant_id, tokens=tokens, at=self.hands.at)
+                await self.use(tokens)
         self.hands.move(hours=2)  # so that the last hour is over, and told
         await self.look()
+
+    async def use(self, tokens: int) -> None:
+        """Use, and count what of it is owed by the rule as it is written: each token that comes when more than what is
+        included was used in the period already, while the tenant pays for more."""
+        status, plan = await self.standing()
+        terms, price = BUILT_IN[plan], BUILT_IN[plan].overage_micros_per_1k_tokens
+        live = [row for row in self.stripe.double.subscriptions(await self.customer_id()) if row["ended_at"] is None]
+        if live and self.opt_in and status == "active" and price is not None and terms.included_tokens is not None:
+            period = live[-1]["items"]["data"][0]["current_period_start"]
+            before = sum(each for at, each in self.used if at.timestamp() >= period)
+            beyond = max(0, before + tokens - max(before, terms.included_tokens))
+            self.owed[period] += beyond
+            self.cost += beyond * price // 1000
+        self.used.append((self.hands.at, tokens))
+        await use(self.database, self.tenant_id, tokens=tokens, at=self.hands.at)
+        self.hands.move(seconds=1)
+        if live:
+            period = live[-1]["items"]["data"][0]["current_period_start"]
+            async with self.database.tenant(self.tenant_id) as session:
+                shown = (await allowance_state(session, self.tenant_id)).overage.tokens
+            assert shown == self.owed[period], "what the pages say is what is owed"
+
+    def invoiced(self, customer_id: str) -> tuple[dict[int, int], int]:
+        """Tokens on invoices by the beginning of their period, and what they cost in cents."""
+        tokens: dict[int, int] = defaultdict(int)
+        cents = 0
+        for invoice in self.stripe.double.invoices(customer_id):
+            for line in invoice["lines"]["data"]:
+                price = self.stripe.double.account.objects[line["pricing"]["price_details"]["price"]]
+                if is_beyond(price) and line["quantity"]:
+                    tokens[line["period"]["start"]] += line["quantity"]
+                    cents += line["amount"]
+        return dict(tokens), cents
 
     async def until_day(self, day: int, *, tokens: int = 0) -> None:
         await self.live(until=self.began + timedelta(days=day), tokens=tokens)
@@ -115,13 +159,31 @@ async def test_rights_follow_the_plan_and_all_counts_agree_for_a_year(year: Year
     await year.until_day(20, tokens=3)
     assert await year.standing() == ("active", "pro"), "converted"
 
-    await year.until_day(60, tokens=9_000_007)
+    await year.until_day(30, tokens=31_000_007)
+    assert year.owed[max(year.owed, default=0)] == 0, "beyond the plan, and nobody agreed to pay"
+    await year.choose(opt_in=True)
+    await year.until_day(34, tokens=5_000_003)
+    assert sum(year.owed.values()) == 5_000_003, (
+        "chosen after the plan was used up: what came after is charged, all of it"
+    )
+
     await year.billing.change_plan(year.actor, "business")
     assert await year.standing() == ("active", "business"), "an upgrade holds at once"
-    await year.until_day(100, tokens=70_000_013)
+    await year.until_day(39, tokens=70_000_013)
+    assert sum(year.owed.values()) == 5_000_003, "the larger plan includes it"
+    await year.until_day(43, tokens=170_000_011)
+    assert sum(year.owed.values()) > 5_000_003, "and has its own end, at its own price"
+    await year.until_day(60, tokens=70_000_001)
 
     await year.billing.change_plan(year.actor, "pro")
     assert await year.standing() == ("active", "business"), "a downgrade waits for what was paid"
+    await year.choose(opt_in=False)
+    await year.until_day(64, tokens=9_000_001)
+    await year.choose(opt_in=True)
+    await year.until_day(73, tokens=60_000_001)
+    await year.until_day(100, tokens=21_000_001)
+    assert await year.standing() == ("active", "pro")
+    assert len([tokens for tokens in year.owed.values() if tokens]) == 3, "in each of the three periods"
     await year.until_day(140, tokens=5_000_011)
     assert await year.standing() == ("active", "pro")
 
@@ -155,6 +217,12 @@ async def test_rights_follow_the_plan_and_all_counts_agree_for_a_year(year: Year
     assert await year.standing() == ("canceled", "free")
 
     told = year.stripe.told(customer_id)
-    assert year.used == await ledger_tokens(year.database, year.tenant_id) == told
+    assert sum(tokens for _, tokens in year.used) == await ledger_tokens(year.database, year.tenant_id)
+    rows = await outbox(year.database, year.tenant_id)
+    assert {row.state for row in rows} == {"sent"}
+    assert sum(year.owed.values()) == sum(row.tokens for row in rows) == told
+    tokens, cents = year.invoiced(customer_id)
+    assert tokens == {period: owed for period, owed in year.owed.items() if owed}
     assert double.tokens_invoiced(customer_id, METER_EVENT) == told
+    assert abs(cents - year.cost / 10_000) <= len(tokens), "but for cents that are rounded"
     assert {row["status"] for row in double.invoices(customer_id)} == {"paid"}

@@ -15,10 +15,16 @@ import stripe
 from sqlalchemy import select, text
 
 from stonechat import clock, ids
+from stonechat.accounts.actor import system
 from stonechat.accounts.tenants import create_tenant
+from stonechat.billing.counting import Counting, counting_json
+from stonechat.billing.customers import ensure_customer
 from stonechat.billing.gateway import StripeGateway
 from stonechat.billing.models import BillingCustomerRow, MeterRow
 from stonechat.db.session import Database
+from stonechat.plans.overrides import add_override
+from stonechat.plans.subscription import set_subscription
+from stonechat.usage.allowance import put_overage
 from stonechat.usage.ledger import ledger_entry, settle
 
 SECRET = "whsec_for_tests_only_0123456789abcdef"
@@ -70,6 +76,25 @@ async def use(database: Database, tenant_id: UUID, *, tokens: int, at: datetime 
         object.__setattr__(entry, "occurred_at", at)
     async with database.tenant(tenant_id) as session:
         await settle(session, tenant_id, run_id=None, entries=[entry])
+
+
+async def pays_for_all(
+    database: Database, tenant_id: UUID, *, period_start: datetime, period_end: datetime, included: int = 0
+) -> None:
+    """A subscription to Pro by Stripe, with overage agreed to, of which nothing (or so much) is included; with a metered
+    item that counts since the period began. What is beyond is then all use, or all beyond that."""
+    async with database.tenant(tenant_id) as session:
+        await set_subscription(
+            session, tenant_id, plan_key="pro", provider="stripe", status="active",
+            period_start=period_start, period_end=period_end,
+        )  # fmt: skip
+        await add_override(
+            session, tenant_id, field="included_tokens", value=included, reason="A test.", expires_at=None, by="a test"
+        )
+        await put_overage(session, system(tenant_id), opt_in=True, spend_cap_micros=None)
+        row = await ensure_customer(session, tenant_id, provider="stripe")
+        counting = Counting("sub_1", "si_1", "price_1", period_start, period_start, period_start, period_end)
+        row.overage_item = counting_json(counting)
 
 
 async def ledger_tokens(database: Database, tenant_id: UUID) -> int:

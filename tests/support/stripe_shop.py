@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from pydantic import SecretStr
 
 from stonechat.accounts.actor import system
 from stonechat.billing.customers import ensure_customer
 from stonechat.billing.dunning import billing_notice
 from stonechat.billing.invoices import InvoiceView, list_invoices
+from stonechat.billing.meters import meter_tenant
+from stonechat.billing.sending import send_waiting
 from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
 from stonechat.plans.entitlements import entitlements
 from stonechat.plans.subscription import Subscription, get_subscription
 from stonechat.settings import Settings
-from stonechat.usage.allowance import put_overage
+from stonechat.usage.allowance import allowance_state, put_overage
 from support.billing import SECRET, Hands, customer, paying_tenant
 from support.stripe_gateway import StripeInProcess
 
@@ -51,7 +55,9 @@ class Shop:
         return await self.sync()
 
     async def sync(self) -> Subscription:
+        """What the job of a sync does."""
         await self.billing.sync(self.tenant_id)
+        await self.billing.apply_overage(self.tenant_id)
         return await self.held()
 
     async def held(self) -> Subscription:
@@ -75,3 +81,24 @@ class Shop:
         async with self.database.tenant(self.tenant_id) as session:
             await put_overage(session, self.actor, opt_in=opt_in, spend_cap_micros=None)
         await self.billing.apply_overage(self.tenant_id)
+
+    async def owed(self) -> int:
+        """Tokens beyond the plan that the pages say are charged in this period."""
+        async with self.database.tenant(self.tenant_id) as session:
+            return (await allowance_state(session, self.tenant_id)).overage.tokens
+
+    async def tell(self) -> None:
+        """What the clock does every five minutes."""
+        async with self.database.tenant(self.tenant_id) as session:
+            await meter_tenant(session, self.tenant_id)
+        await send_waiting(self.database, self.stripe.gateway, self.tenant_id)
+
+    async def end_of_period(self) -> None:
+        """With use told in the hour that is left for it, and the invoice made."""
+        (subscription,) = self.stripe.double.subscriptions(await self.customer_id())
+        ends = subscription["items"]["data"][0]["current_period_end"]
+        for minutes in (10, 70):
+            self.hands.at = datetime.fromtimestamp(ends, UTC) + timedelta(minutes=minutes)
+            self.stripe.double.tick()
+            await self.tell()
+            await self.sync()

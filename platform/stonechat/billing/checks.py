@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
@@ -61,7 +62,27 @@ async def _ask(settings: Settings, database: Database) -> tuple[bool, str, str]:
                 "Choose the default plan in the operators' settings: without one, who pays nothing may do everything."
             )
             return False, f"{told}; there is no default plan", remedy
+    kept = await remainder(database)
+    if kept.tokens:
+        told += f"; {kept.tokens:,} tokens of {kept.tenants:,} tenants came after the invoice of their period"
     return failed == 0, told, "Replay them on the operator's page of events." if failed else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What is owed beyond plans and on no invoice of Stripe's, because it came too late for the one of its period."""
+
+    tokens: int
+    tenants: int
+
+
+async def remainder(database: Database) -> Remainder:
+    """Across tenants, and all time: it is kept in the outbox, in the state `expired`."""
+    meter = MeterRow
+    async with database.platform() as session:
+        sums = select(func.coalesce(func.sum(meter.tokens), 0), func.count(func.distinct(meter.tenant_id)))
+        tokens, tenants = (await session.execute(sums.where(meter.state == "expired"))).one()
+    return Remainder(int(tokens), tenants)
 
 
 async def _backlog(database: Database) -> tuple[int, datetime | None, int]:

@@ -1,45 +1,51 @@
 """From the ledger to Stripe's meter, by way of an outbox: nothing lost, nothing told twice, wherever a process dies.
 
-1. `meter_tenant` compares, slice by slice, the ledger's tokens with what the outbox holds for that slice, and adds a row
-   for the difference. It runs under a lock of the tenant's row, in one transaction: done twice it adds nothing.
+What is told is only what is owed: tokens beyond the plan (`usage.overage`), in the time of an agreement that Stripe charges.
+
+1. `meter_tenant` compares, slice by slice, what the ledger says is beyond with what the outbox holds for that slice, and adds a
+   row for the difference. It runs under a lock of the tenant's row, in one transaction: done twice it adds nothing. What is
+   beyond can only grow by what comes late, so there is never anything to take back.
 2. `send_waiting` first notes that it is going to send a row, then sends it under the row's own identifier, then notes that
    it was taken. Who dies in between leaves a row that is sent again under the same identifier, which Stripe counts once.
    Stripe promises that for a day; what is older and uncertain is looked up in Stripe's own count before it is sent again.
 
-A slice is an hour of UTC, cut where a billing period begins or ends, so that use is invoiced with the period it belongs to;
-Stripe keeps a period's invoice open for an hour. It is told as of the slice's last second: after a
-change of prices within the hour that is the new price's time, which is still to be invoiced; what the old one counts is told
-before the change. Chats are not part of any of this.
+A slice is an hour of UTC, cut where a billing period or an agreement begins or ends, so that use is invoiced with the period it
+belongs to; Stripe keeps a period's invoice open for an hour. Which moment it is told as of is `billing.counting`'s to say.
+Chats are not part of any of this.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
-from stonechat.billing.models import BillingCustomerRow, MeterRow
+from stonechat.billing.gateway import METER_EVENT
+from stonechat.billing.models import ALL_USE, BillingCustomerRow, MeterRow
 from stonechat.db.session import Database
-from stonechat.plans.models import TenantPlanRow
+from stonechat.usage.overage import Piece, charged, pieces
 
 HOUR = timedelta(hours=1)
 SETTLED_AFTER = timedelta(minutes=2)
 """A slice is told of so long after its end; what comes into the ledger later still is told in a row of its own."""
 LOOKED_BACK = timedelta(hours=2)
-"""Every round looks at slices this old again, for what came late; the nightly round at all that Stripe takes."""
+"""Every round looks at agreements this old again, for what came late; the nightly round at all that Stripe takes."""
 OLDEST = timedelta(days=34)
+LONGEST_PERIOD = timedelta(days=31)
 KEPT_FOR = timedelta(days=400)
-"""What was told; far longer than late use can come."""
+"""What was told; far longer than late use can come. What no invoice took is kept for good."""
 TENANTS_AT_ONCE = 500
+_EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +61,10 @@ class _Told:
     """What the outbox holds of a slice."""
 
     tokens: int
+    """Beyond the plan."""
     seq: int
+    all_use: bool
+    """Whether all of the slice's use was told, by the scheme before."""
 
 
 async def meter_all(database: Database, *, everything: bool = False) -> int:
@@ -84,8 +93,9 @@ async def meter_tenant(
 ) -> int:
     """Add to the tenant's outbox what the ledger holds beyond it, of slices that are over. Twice adds nothing.
 
-    `everything` looks at all slices that Stripe still takes, not only at recent ones. `closing` ends the last slice now, for
-    a customer who changes plans or leaves. Returns how many rows were added.
+    Looks at the whole of each period that is not long over, for what comes late may bring what came after it beyond the plan;
+    `everything` looks at all that Stripe still takes. `closing` ends the last slice now, for a customer whose next invoice is
+    about to be made. Returns how many rows were added.
     """
     customer = BillingCustomerRow
     locked = select(customer).where(customer.tenant_id == tenant_id).with_for_update()
@@ -95,36 +105,79 @@ async def meter_tenant(
     now = clock.now()
     until = now if closing else now - SETTLED_AFTER
     first = now - OLDEST if everything else max(min(row.metered_through, now - LOOKED_BACK), now - OLDEST)
-    first = max(_hour(first), row.metered_from)
-    told = await _told(session, tenant_id, since=_hour(first))
-    cuts = {*await _boundaries(session, tenant_id), row.metered_from, *([now] if closing else [])}
+    found = await pieces(
+        session, tenant_id, first=max(first - LONGEST_PERIOD, row.metered_from), until=until, locked=True
+    )
+    # Of periods that are not long over, all. What others charge, and what costs nothing, is not told.
+    owed = [
+        piece
+        for piece in found
+        if piece.agreement.provider == "stripe"
+        and piece.agreement.micros_per_1k_tokens > 0
+        and piece.agreement.period_end > first
+    ]
+    rows = await _missing(session, row, owed, until=until, now=now, closing=closing) if owed else []
+    if rows:
+        await session.execute(insert(MeterRow), rows)
+    if everything:
+        old = (MeterRow.state == "sent") & (MeterRow.slice_end < now - KEPT_FOR)
+        await session.execute(delete(MeterRow).where(MeterRow.tenant_id == tenant_id, old))
+    row.metered_through = max(row.metered_through, until)
+    await session.flush()
+    return len(rows)
+
+
+async def _missing(
+    session: AsyncSession,
+    customer: BillingCustomerRow,
+    owed: Sequence[Piece],
+    *,
+    until: datetime,
+    now: datetime,
+    closing: bool,
+) -> list[dict[str, Any]]:
+    """The rows that the outbox lacks."""
+    tenant_id = customer.tenant_id
+    owed = [replace(piece, start=max(piece.start, customer.metered_from)) for piece in owed]
+    told = await _told(session, tenant_id, since=owed[0].start)
+    if sum(await charged(session, tenant_id, owed)) == sum(one.tokens for one in told.values()):
+        return []
+    first = min(owed[0].start, *(one.start for one in told)) if told else owed[0].start
+    cuts = {edge for piece in owed for edge in (piece.start, piece.end) if edge < until} | ({now} if closing else set())
     slices = [one for one in slices_between(first, until, cuts=cuts, fixed=told) if one.end <= until]
-    used = await _used(session, tenant_id, slices)
+    parts = [
+        (one, replace(piece, start=max(one.start, piece.start), end=min(one.end, piece.end)))
+        for one in slices
+        for piece in owed
+        if piece.start < one.end and piece.end > one.start
+    ]
+    tokens: dict[Slice, int] = defaultdict(int)
+    closes: dict[Slice, datetime] = {}
+    amounts = await charged(session, tenant_id, [part for _, part in parts])
+    for (one, part), amount in zip(parts, amounts, strict=True):
+        tokens[one] += amount
+        closes[one] = part.agreement.period_end
     rows = []
-    for one, tokens in zip(slices, used, strict=True):
-        before = told.get(one, _Told(0, 0))
-        if tokens > before.tokens:
+    for one, amount in tokens.items():
+        before = told.get(one, _Told(0, 0, all_use=False))
+        # All use of a slice was told by the scheme before: its invoice is made by that.
+        if amount > before.tokens and not before.all_use:
             rows.append(
                 {
                     "tenant_id": tenant_id,
                     "slice_start": one.start,
                     "slice_end": one.end,
                     "seq": before.seq + 1,
-                    "tokens": tokens - before.tokens,
-                    "identifier": f"stonechat-{tenant_id.hex}-{int(one.start.timestamp())}-{before.seq + 1}",
-                    "customer_id": row.customer_id,
+                    "tokens": amount - before.tokens,
+                    "meter": METER_EVENT,
+                    "identifier": f"stonechat-{tenant_id.hex}-{(one.start - _EPOCH) // _TICK}-{before.seq + 1}",
+                    "customer_id": customer.customer_id,
+                    "closes_at": closes[one],
                     "next_attempt_at": now,
                     "created_at": now,
                 }
             )
-    if rows:
-        await session.execute(insert(MeterRow), rows)
-    if everything:
-        old = (MeterRow.state != "waiting") & (MeterRow.slice_end < now - KEPT_FOR)
-        await session.execute(delete(MeterRow).where(MeterRow.tenant_id == tenant_id, old))
-    row.metered_through = max(row.metered_through, until)
-    await session.flush()
-    return len(rows)
+    return rows
 
 
 def slices_between(
@@ -149,35 +202,13 @@ def slices_between(
 
 async def _told(session: AsyncSession, tenant_id: UUID, *, since: datetime) -> dict[Slice, _Told]:
     row = MeterRow
+    beyond = func.coalesce(func.sum(row.tokens).filter(row.meter == METER_EVENT), 0)
     found = await session.execute(
-        select(row.slice_start, row.slice_end, func.sum(row.tokens), func.max(row.seq))
+        select(row.slice_start, row.slice_end, beyond, func.max(row.seq), func.bool_or(row.meter == ALL_USE))
         .where(row.tenant_id == tenant_id, row.slice_end > since)
         .group_by(row.slice_start, row.slice_end)
     )
-    return {Slice(start, end): _Told(int(tokens), seq) for start, end, tokens, seq in found}
-
-
-async def _boundaries(session: AsyncSession, tenant_id: UUID) -> list[datetime]:
-    plan = TenantPlanRow
-    found = await session.execute(
-        select(plan.period_start, plan.period_end, plan.cancel_at).where(plan.tenant_id == tenant_id)
-    )
-    return [edge for edges in found for edge in edges if edge is not None]
-
-
-_USED = text("""
-    select coalesce(sum(l.input_tokens + l.output_tokens), 0)::bigint
-    from unnest(cast(:starts as timestamptz[]), cast(:ends as timestamptz[])) with ordinality as s (start, stop, place)
-    left join usage_ledger l
-        on l.tenant_id = :tenant and l.occurred_at >= s.start and l.occurred_at < s.stop
-    group by s.place order by s.place""")
-
-
-async def _used(session: AsyncSession, tenant_id: UUID, slices: Sequence[Slice]) -> list[int]:
-    if not slices:
-        return []
-    starts, ends = [one.start for one in slices], [one.end for one in slices]
-    return list(await session.scalars(_USED, {"tenant": tenant_id, "starts": starts, "ends": ends}))
+    return {Slice(start, end): _Told(int(tokens), seq, all_use) for start, end, tokens, seq, all_use in found}
 
 
 def _hour(moment: datetime) -> datetime:

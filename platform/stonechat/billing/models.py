@@ -12,6 +12,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat.db.tenancy import Base, TenantRow
 
+ALL_USE = "stonechat_tokens"
+"""The meter of the scheme before, which was told of all use. Its tiered items stay until nothing is left on them."""
+
 
 class BillingCustomerRow(TenantRow):
     """A tenant that is, or may become, somebody's customer: at most one row each."""
@@ -37,6 +40,8 @@ class BillingCustomerRow(TenantRow):
     """Use before this is nobody's to bill."""
     metered_through: Mapped[datetime]
     """Every hour before this has been looked at at least once."""
+    overage_item: Mapped[dict[str, Any] | None]
+    """Stripe's metered item as the last sync saw it: see `billing.counting`."""
     next_number: Mapped[int] = mapped_column(server_default="1")
     """Of the tenant's next invoice of ours, with `manual`."""
     sync_lock: Mapped[str | None]
@@ -87,9 +92,9 @@ class InvoiceRow(TenantRow):
 
 
 class MeterRow(TenantRow):
-    """The outbox of use: so many tokens of one slice of time, to be told to Stripe under one identifier, once.
+    """The outbox of overage: so many tokens of one slice of time, to be told to Stripe under one identifier, once.
 
-    A slice is an hour, or the part of one before or after a period's end. What comes into the ledger late is another row.
+    A slice is an hour, or a part of one. What comes into the ledger late is another row.
     """
 
     __tablename__ = "meter_outbox"
@@ -101,13 +106,19 @@ class MeterRow(TenantRow):
     seq: Mapped[int] = mapped_column(primary_key=True)
     slice_end: Mapped[datetime]
     tokens: Mapped[int] = mapped_column(BigInteger)
+    meter: Mapped[str] = mapped_column(Text(), server_default=ALL_USE)
+    """The name of the events. Before overage was counted here, all use was told to a meter of its own."""
     identifier: Mapped[str]
     customer_id: Mapped[str]
+    closes_at: Mapped[datetime | None]
+    """The end of the period that it belongs to."""
     state: Mapped[str] = mapped_column(Text(), server_default="waiting")
-    """`waiting`, `sent`, or `expired`: Stripe takes nothing older than 35 days."""
+    """`waiting`, `sent`, or `expired`: no invoice takes it any more. What expired is kept for good."""
     attempts: Mapped[int] = mapped_column(server_default="0")
     first_attempt_at: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime]
+    told_as_of: Mapped[datetime | None]
+    """The time that the last attempt told it as of."""
     sent_at: Mapped[datetime | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

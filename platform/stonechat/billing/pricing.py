@@ -1,4 +1,7 @@
-"""Plans as Stripe knows them: a product a plan, a price a version, and a second price for what goes beyond."""
+"""Plans as Stripe knows them: a product a plan and a price a version; and one price for each amount that tokens beyond a plan cost.
+
+What is beyond is counted here (`usage.overage`): Stripe is told of nothing else, and its price for that is flat.
+"""
 
 from __future__ import annotations
 
@@ -12,92 +15,92 @@ from stonechat.errors import BillingOff
 from stonechat.plans.terms import PlanTerms
 
 _LOOKUP = re.compile(r"stonechat_([a-z][a-z0-9_]*)_v([0-9]{1,7})(_overage)?")
+BEYOND = "beyond"
 MICROS_OF_THOUSAND_IN_CENT = 10_000_000
 """Millionths of the currency for a thousand tokens, in hundredths of it for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Ids of a plan's prices at Stripe."""
-
-    base: str
-    overage: str | None
-    """For tokens, metered; the first tier is what the plan includes, and costs nothing."""
-
-    def items(self, *, overage: bool) -> list[Json]:
-        """Items of a new subscription."""
-        metered = [{"price": self.overage}] if overage and self.overage else []
-        return [{"price": self.base, "quantity": 1}, *metered]
-
-
 class PriceList:
-    """Finds or makes the prices of plans. What was found is remembered: a published version never changes."""
+    """Finds or makes prices. What was found is remembered: a published version never changes."""
 
     def __init__(self, gateway: StripeGateway) -> None:
         self._gateway = gateway
-        self._known: dict[PlanTerms, Prices] = {}
+        self._known: dict[str, str] = {}
+        self._meter: str | None = None
 
-    async def of(self, terms: PlanTerms) -> Prices:
-        """The plan's prices. Raises `BillingOff` for a plan that nobody pays for."""
+    async def of(self, terms: PlanTerms) -> str:
+        """The id of the plan's price. Raises `BillingOff` for a plan that nobody pays for."""
         if terms.is_free:
             raise BillingOff(f"“{terms.name}” costs nothing: nothing is to be paid.")
-        if terms not in self._known:
-            self._known[terms] = await self._find_or_make(terms)
-        return self._known[terms]
+        return await self._price(f"stonechat_{terms.key}_v{terms.version}", base_price(terms), product_name=terms.name)
 
-    async def _find_or_make(self, terms: PlanTerms) -> Prices:
-        base_key = f"stonechat_{terms.key}_v{terms.version}"
-        wanted = {base_key: base_price(terms)}
-        if terms.overage_micros_per_1k_tokens:
-            wanted[f"{base_key}_overage"] = overage_price(terms, meter_id=await self._gateway.ensure_meter())
-        there = await self._gateway.find_prices(list(wanted))
-        made = {}
-        for lookup_key, params in wanted.items():
-            price = there.get(lookup_key)
+    async def overage(self, currency: str, micros_per_1k_tokens: int) -> str:
+        """The id of the metered price of tokens beyond a plan."""
+        self._meter = self._meter or await self._gateway.ensure_meter()
+        params = overage_price(currency, micros_per_1k_tokens, meter_id=self._meter)
+        key = f"stonechat_overage_{currency}_{micros_per_1k_tokens}"
+        return await self._price(key, params, product_name="Tokens beyond the plan")
+
+    async def _price(self, lookup_key: str, params: Json, *, product_name: str) -> str:
+        known = f"{lookup_key} {params}"
+        if known not in self._known:
+            price = (await self._gateway.find_prices([lookup_key])).get(lookup_key)
             if price is None or not _is_same(price, params):
-                await self._gateway.ensure_product(f"stonechat_{terms.key}", name=terms.name)
+                await self._gateway.ensure_product(params["product"], name=product_name)
                 # A price of other terms under this name keeps its subscribers, and gives the name away.
                 price = await self._gateway.create_price(params | {"transfer_lookup_key": True}, lookup_key=lookup_key)
-            made[lookup_key] = str(price["id"])
-        return Prices(made[base_key], made.get(f"{base_key}_overage"))
+            self._known[known] = str(price["id"])
+        return self._known[known]
 
 
 def base_price(terms: PlanTerms) -> Json:
     """What is paid each period."""
-    return _common(terms, part="base") | {
+    return {
+        "product": f"stonechat_{terms.key}",
+        "currency": terms.currency,
+        "tax_behavior": "exclusive",
+        "nickname": f"{terms.name} {terms.version}"[:100],
+        "metadata": {"plan_key": terms.key, "plan_version": str(terms.version), "part": "base"},
         "unit_amount": terms.price_cents,
         "recurring": {"interval": terms.interval},
     }
 
 
-def overage_price(terms: PlanTerms, *, meter_id: str) -> Json:
-    """What is paid for tokens: nothing for the included ones of a month, so much for each beyond."""
-    assert terms.overage_micros_per_1k_tokens is not None  # noqa: S101
-    each = f"{Decimal(terms.overage_micros_per_1k_tokens) / MICROS_OF_THOUSAND_IN_CENT:f}"
-    included: list[Json] = [{"up_to": terms.included_tokens, "unit_amount": 0}] if terms.included_tokens else []
-    return _common(terms, part="overage") | {
-        "recurring": {"interval": "month", "usage_type": "metered", "meter": meter_id},
-        "billing_scheme": "tiered",
-        "tiers_mode": "graduated",
-        "tiers": [*included, {"up_to": "inf", "unit_amount_decimal": each}],
-    }
-
-
-def _common(terms: PlanTerms, *, part: str) -> Json:
+def overage_price(currency: str, micros_per_1k_tokens: int, *, meter_id: str) -> Json:
+    """What each token beyond a plan costs."""
     return {
-        "product": f"stonechat_{terms.key}",
-        "currency": terms.currency,
+        "product": "stonechat_overage",
+        "currency": currency,
         "tax_behavior": "exclusive",
-        "nickname": f"{terms.name} {terms.version}{' overage' if part == 'overage' else ''}"[:100],
-        "metadata": {"plan_key": terms.key, "plan_version": str(terms.version), "part": part},
+        "nickname": "Tokens beyond the plan",
+        "metadata": {"part": BEYOND},
+        "unit_amount_decimal": f"{Decimal(micros_per_1k_tokens) / MICROS_OF_THOUSAND_IN_CENT:f}",
+        "recurring": {"interval": "month", "usage_type": "metered", "meter": meter_id},
     }
 
 
 def _is_same(price: Json, params: Json) -> bool:
-    """Tiers are not in a list of prices unless asked for; they go with the version."""
-    names: tuple[str, ...] = ("currency", "unit_amount") if "unit_amount" in params else ("currency",)
-    interval = (price.get("recurring") or {}).get("interval") == params["recurring"]["interval"]
-    return interval and all(price.get(name) == params[name] for name in names)
+    there, wanted = price.get("recurring") or {}, params["recurring"]
+    amount, decimal = params.get("unit_amount"), params.get("unit_amount_decimal")
+    costs = price.get("unit_amount") == amount if amount is not None else _decimal(price) == Decimal(str(decimal))
+    return (
+        costs
+        and price.get("currency") == params["currency"]
+        and there.get("interval") == wanted["interval"]
+        and there.get("meter") == wanted.get("meter")
+    )
+
+
+def _decimal(price: Json) -> Decimal | None:
+    amount = price.get("unit_amount_decimal")
+    return None if amount is None else Decimal(str(amount))
+
+
+def is_beyond(price: Json) -> bool:
+    """Whether it is a price of tokens beyond a plan."""
+    return (price.get("metadata") or {}).get("part") == BEYOND or str(price.get("lookup_key") or "").startswith(
+        "stonechat_overage_"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class PlanOfPrice:
     key: str
     version: int
     is_overage: bool
+    """A tiered price of the scheme before, which knew by itself what a plan includes."""
 
 
 def plan_of_price(price: Json) -> PlanOfPrice | None:

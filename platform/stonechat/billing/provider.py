@@ -39,6 +39,8 @@ class ChangePreview:
     lines: tuple[ChangeLine, ...] = ()
     trial_days: int = 0
     """Free days that come first."""
+    notes: tuple[str, ...] = ()
+    """What it means for the tokens of this period, and for a trial; in sentences."""
 
 
 class BillingProvider(Protocol):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from stonechat.billing.gateway import Json
-from stonechat.billing.pricing import PlanOfPrice, plan_of_price
+from stonechat.billing.pricing import PlanOfPrice, is_beyond, plan_of_price
 
 State = Literal["trialing", "active", "owing", "ended"]
 _STATES: dict[str, State] = {
@@ -72,7 +72,12 @@ def base_item(subscription: Json) -> Json:
 
 
 def overage_item(subscription: Json) -> Json | None:
-    """The metered item of the plan, if it has one."""
+    """The metered item for what is beyond the plan, if there is one."""
+    return next((dict(item) for item in subscription["items"]["data"] if is_beyond(item["price"])), None)
+
+
+def tiered_item(subscription: Json) -> Json | None:
+    """The metered item of the scheme before, which counts all use."""
     for item in subscription["items"]["data"]:
         plan = plan_of_price(item["price"])
         if plan is not None and plan.is_overage:
@@ -152,7 +157,9 @@ def invoice_values(invoice: Json) -> dict[str, Any]:
         "tax_cents": sum(int(tax["amount"]) for tax in taxes),
         "due_cents": int(invoice.get("amount_remaining") or 0),
         "paid_cents": int(invoice.get("amount_paid") or 0),
-        "lines": [_line(line) for line in invoice["lines"]["data"][:MAX_LINES]],
+        "lines": [
+            _line(line) for line in invoice["lines"]["data"][:MAX_LINES] if line["amount"] or line.get("quantity")
+        ],
         "period_start": start,
         "period_end": end,
         "created_at": moment(invoice["created"]),

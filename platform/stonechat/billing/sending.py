@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 
 from stonechat import clock
-from stonechat.billing.gateway import REFUSED, StripeGateway
-from stonechat.billing.models import MeterRow
+from stonechat.billing.counting import SECOND, Counting, counting_of, told_as_of
+from stonechat.billing.customers import get_customer
+from stonechat.billing.gateway import METER_EVENT, REFUSED, StripeGateway
+from stonechat.billing.models import ALL_USE, MeterRow
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError
 
@@ -22,6 +24,8 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
 GIVE_WAY_AFTER = 3
 """Failures in a row after which a round ends: Stripe is down, and asking on would only add to it."""
 STRIPE_TAKES = timedelta(days=35)
+UNTAKEN = "The invoice of its period was made without it: these tokens are on none."
+NO_ITEM = "The subscription has no item for overage yet."
 REMEMBERED = timedelta(hours=23)
 """How long an identifier surely counts once."""
 _log = logging.getLogger(__name__)
@@ -55,7 +59,11 @@ async def send_all(database: Database, gateway: StripeGateway) -> Round:
         )
         tenants = list(await session.scalars(due))
     for tenant_id in tenants:
-        await send_waiting(database, gateway, tenant_id, done=done)
+        try:
+            await send_waiting(database, gateway, tenant_id, done=done)
+        except Exception:
+            done.failed += 1
+            _log.exception("could not tell Stripe of a tenant's use", extra={"tenant_id": str(tenant_id)})
         if done.is_over:
             _log.warning("Stripe does not take use at the moment; what is not told yet waits.")
             break
@@ -71,36 +79,60 @@ async def send_waiting(
     async with database.tenant(tenant_id) as session:
         due = select(row).where(row.tenant_id == tenant_id, row.state == "waiting", row.next_attempt_at <= clock.now())
         rows = list(await session.scalars(due.order_by(row.slice_start, row.seq).limit(ROWS_AT_ONCE)))
+        customer = await get_customer(session, tenant_id) if rows else None
+    counting = counting_of(customer.overage_item) if customer is not None else None
     for waiting in rows:
         if done.is_over:
             break
-        await _send(database, gateway, waiting, done)
+        await _send(database, gateway, waiting, done, counting=counting)
     return done
 
 
 async def is_all_told(database: Database, tenant_id: UUID) -> bool:
-    """Whether nothing waits any more, but for what Stripe will never take."""
+    """Whether nothing waits any more, but for what Stripe will not take."""
     row = MeterRow
+    hopeless = row.error.is_not(None) & row.error.in_((REFUSED, NO_ITEM))
     async with database.tenant(tenant_id) as session:
-        waits = (row.tenant_id == tenant_id) & (row.state == "waiting") & row.error.is_distinct_from(REFUSED)
+        waits = (row.tenant_id == tenant_id) & (row.state == "waiting") & ~hopeless
         return await session.scalar(select(row.tenant_id).where(waits).limit(1)) is None
 
 
-async def _send(database: Database, gateway: StripeGateway, row: MeterRow, done: Round) -> None:
+async def is_all_counted(
+    database: Database, gateway: StripeGateway, tenant_id: UUID, *, customer_id: str, since: datetime
+) -> bool:
+    """Whether Stripe's own count has caught up with what it was told as of `since` or later: it counts with a delay."""
+    row, start = MeterRow, since.replace(second=0, microsecond=0)
+    mine = (row.tenant_id == tenant_id) & (row.customer_id == customer_id) & (row.meter == METER_EVENT)
+    async with database.tenant(tenant_id) as session:
+        sums = select(func.sum(row.tokens)).where(mine, row.state == "sent", row.told_as_of >= start)
+        told = int(await session.scalar(sums) or 0)
+    if told == 0:
+        return True
+    end = clock.now().replace(second=0, microsecond=0) + timedelta(minutes=1)
+    return await gateway.use_told(await gateway.ensure_meter(), customer_id, start=start, end=end) >= told
+
+
+async def _send(
+    database: Database, gateway: StripeGateway, row: MeterRow, done: Round, *, counting: Counting | None
+) -> None:
     now = clock.now()
-    if row.slice_start <= now - STRIPE_TAKES:
-        await _note(database, row, state="expired", error="Stripe takes nothing that is older than 35 days.")
-        _log.error("%d tokens of tenant %s were never told to Stripe.", row.tokens, row.tenant_id)
-        done.expired += 1
+    at = _of_all_use(row, now) if row.meter == ALL_USE else told_as_of(counting, row, now=now)
+    if at == "wait":
+        await _note(database, row, error=NO_ITEM, next_attempt_at=now + LONGEST_PAUSE)
         return
     # Written down before it is sent: who dies now leaves a row that another takes up when its pause is over.
-    claimed = await _claim(database, row, now)
-    if not claimed:
+    if not await _claim(database, row, now, at=row.told_as_of if at == "missed" else at):
         return
+    attempted = row.first_attempt_at is not None
+    uncertain = attempted and (at == "missed" or row.first_attempt_at < now - REMEMBERED)  # type: ignore[operator]
     try:
-        uncertain = row.first_attempt_at is not None and row.first_attempt_at < now - REMEMBERED
         if not (uncertain and await _is_counted(database, gateway, row)):
-            await gateway.send_use(row.customer_id, tokens=row.tokens, identifier=row.identifier, at=_as_of(row))
+            if at == "missed":
+                await _give_up(database, row, done)
+                return
+            await gateway.send_use(
+                row.customer_id, tokens=row.tokens, identifier=row.identifier, at=at, meter=row.meter
+            )
     except StonechatError as error:
         done.failed += 1
         if "stripe_status" not in error.members:  # a refusal is about this row alone
@@ -112,7 +144,19 @@ async def _send(database: Database, gateway: StripeGateway, row: MeterRow, done:
     done.in_a_row = 0
 
 
-async def _claim(database: Database, row: MeterRow, now: datetime) -> bool:
+async def _give_up(database: Database, row: MeterRow, done: Round) -> None:
+    """Kept for the operator, who may ask for it in another way: `stonechat doctor` counts what is."""
+    await _note(database, row, state="expired", error=UNTAKEN)
+    _log.error("%d tokens of tenant %s were never told to Stripe.", row.tokens, row.tenant_id)
+    done.expired += 1
+
+
+def _of_all_use(row: MeterRow, now: datetime) -> datetime | Literal["missed"]:
+    """Rows of the scheme before are told as of their own time, as long as Stripe takes that."""
+    return "missed" if row.slice_start <= now - STRIPE_TAKES else max(row.slice_start, row.slice_end - SECOND)
+
+
+async def _claim(database: Database, row: MeterRow, now: datetime, *, at: datetime | None) -> bool:
     """Note the attempt, unless another sender did."""
     table = MeterRow
     async with database.tenant(row.tenant_id) as session:
@@ -123,6 +167,7 @@ async def _claim(database: Database, row: MeterRow, now: datetime) -> bool:
                 attempts=table.attempts + 1,
                 first_attempt_at=func.coalesce(table.first_attempt_at, now),
                 next_attempt_at=now + LONGEST_PAUSE,
+                told_as_of=at,
             )
             .returning(table.attempts)
         )
@@ -149,23 +194,20 @@ def _pause(row: MeterRow, error: StonechatError) -> timedelta:
 async def _is_counted(database: Database, gateway: StripeGateway, row: MeterRow) -> bool:
     """Whether a row that was sent long ago, nobody knows with what success, is in Stripe's count of its minute."""
     table = MeterRow
-    start = _as_of(row).replace(second=0, microsecond=0)
+    start = (row.told_as_of or max(row.slice_start, row.slice_end - SECOND)).replace(second=0, microsecond=0)
     end = start + timedelta(minutes=1)
+    as_of = func.coalesce(table.told_as_of, table.slice_end - SECOND)
     async with database.tenant(row.tenant_id) as session:
-        touching = await session.scalars(
-            select(table).where(
+        summed = await session.scalar(
+            select(func.sum(table.tokens)).where(
                 table.tenant_id == row.tenant_id,
                 table.customer_id == row.customer_id,
-                table.slice_start < end,
-                table.slice_end > start,
+                table.meter == row.meter,
                 table.state == "sent",
+                as_of >= start,
+                as_of < end,
             )
         )
-        sent = sum(one.tokens for one in touching if start <= _as_of(one) < end)
-    counted = await gateway.use_told(await gateway.ensure_meter(), row.customer_id, start=start, end=end)
-    return counted >= sent + row.tokens
-
-
-def _as_of(row: MeterRow) -> datetime:
-    """The moment that a row's use is told as of: the last second of its slice."""
-    return max(row.slice_start, row.slice_end - timedelta(seconds=1))
+    meter = await gateway.ensure_meter(row.meter)
+    counted = await gateway.use_told(meter, row.customer_id, start=start, end=end)
+    return counted >= int(summed or 0) + row.tokens

@@ -114,22 +114,28 @@ class BillingService:
             await (await self.provider(actor.tenant_id)).resume(actor.tenant_id)
         await self._note(actor, "billing.resume")
 
+    async def come_back(self, actor: Actor) -> None:
+        """Look anew, for somebody who returns from Checkout or the portal and waits."""
+        actor.require("admin")
+        async with self._in_turn():
+            await self.sync(actor.tenant_id)
+
     async def sync(self, tenant_id: UUID) -> None:
-        """Look anew, on return from Checkout or the portal, by the clock, for an event, or by hand."""
+        """Look anew, by the clock, for an event, or by hand."""
         if self._stripe is not None:
             await self._stripe.sync_customer(tenant_id)
         await self._manual.sync_customer(tenant_id)
 
     async def overage_changed(self, tenant_id: UUID) -> None:
-        """The tenant chose to pay, or not to pay, for what goes beyond its plan: a job tells Stripe of it."""
+        """The tenant chose to pay, or not to pay, for what goes beyond its plan: a job sees that Stripe counts it."""
         if self._stripe is not None:
             async with self._database.tenant(tenant_id) as session:
                 await request_sync(session, tenant_id)
 
     async def apply_overage(self, tenant_id: UUID) -> None:
-        """Make the subscription fit what the tenant chose. Twice changes nothing."""
+        """Let what is told of use beyond the plan be counted by the subscription. Twice changes nothing."""
         if self._stripe is not None and isinstance(await self.provider(tenant_id), StripeBilling):
-            await self._stripe.apply_overage(tenant_id)
+            await self._stripe.fit_overage(tenant_id)
 
     async def suspended(self, tenant_id: UUID, *, suspended: bool) -> None:
         """A tenant was suspended by the operator, or is let go on: while it is, nothing is collected from it.

@@ -6,43 +6,32 @@ is held while Stripe is asked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from stonechat import clock
+from stonechat.billing.changes import amounts, begins_anew, ends_trial, notes_on, untold
 from stonechat.billing.customers import get_customer, named, register_customer
 from stonechat.billing.gateway import Json, StripeGateway
-from stonechat.billing.meters import meter_tenant
+from stonechat.billing.overage import about_to_change, fit_overage, tell_all
 from stonechat.billing.pricing import PriceList
 from stonechat.billing.provider import ChangeKind, ChangeLine, ChangePreview
-from stonechat.billing.reading import Seen, base_item, moment, overage_item, read_subscriptions
-from stonechat.billing.sending import is_all_told, send_waiting
+from stonechat.billing.reading import Seen, base_item, moment, overage_item, read_subscriptions, tiered_item
+from stonechat.billing.standing import Standing, standing_of
 from stonechat.billing.sync import sync_customer
-from stonechat.billing.webhooks import match_events
+from stonechat.billing.webhooks import match_events, request_sync
 from stonechat.db.session import Database
-from stonechat.errors import BillingOff, InvalidInput, PaymentDeclined, UpstreamFailed
+from stonechat.errors import BillingOff, InvalidInput, PaymentDeclined
 from stonechat.plans.catalog import plan_terms
 from stonechat.plans.platform_settings import get_setting
 from stonechat.plans.subscription import Provider, get_subscription
 from stonechat.plans.terms import PlanTerms
 from stonechat.usage.allowance import allowance_state
-from stonechat.usage.allowance_models import UsageChoicesRow
 
 TAX = "billing_tax"
 """Setting of the platform: whether Stripe Tax works out taxes."""
 SHORTEST_TRIAL = timedelta(hours=49)
 """Checkout takes no trial that ends within two days."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """A customer with a subscription that lives."""
-
-    customer_id: str
-    seen: Seen
-    terms: PlanTerms | None
-    """The plan that is paid for; None for a price that is none of ours."""
 
 
 class StripeBilling:
@@ -65,22 +54,25 @@ class StripeBilling:
             await self.sync_customer(tenant_id)
             raise BillingOff("There is a subscription already: change its plan instead.")
         await self._gateway.expire_checkouts(customer_id)
-        prices = await self._prices.of(terms)
+        price = await self._prices.of(terms)
         async with self._database.tenant(tenant_id) as session:
             tax = await get_setting(session, TAX) is True
         trial = await self._trial_of(tenant_id, terms)
-        overage = await _wants_overage(self._database, tenant_id)
         back = "&" if "?" in return_url else "?"
         params: Json = {
             "mode": "subscription",
             "customer": customer_id,
             "client_reference_id": str(tenant_id),
-            "line_items": prices.items(overage=overage),
+            "line_items": [{"price": price, "quantity": 1}],
             "success_url": f"{return_url}{back}billing=returned",
             "cancel_url": f"{return_url}{back}billing=canceled",
             "allow_promotion_codes": True,
             "payment_method_collection": "if_required" if trial else "always",
-            "subscription_data": {"metadata": {"tenant_id": str(tenant_id)}, **trial},
+            "subscription_data": {
+                "metadata": {"tenant_id": str(tenant_id)},
+                "billing_mode": {"type": "flexible"},  # the other mode forgets use when its price changes
+                **trial,
+            },
         }
         if tax:
             params |= {
@@ -106,19 +98,22 @@ class StripeBilling:
         if standing is None:
             return await self._preview_of_first(tenant_id, terms)
         kind = _kind(standing, terms)
-        now = kind == "upgrade"
-        lines: tuple[ChangeLine, ...] = ()
+        async with self._database.tenant(tenant_id) as session:
+            state = await allowance_state(session, tenant_id)
         due = tax = 0
-        if now:
-            items = await self._changed_items(tenant_id, standing.seen, terms)
+        lines: tuple[ChangeLine, ...] = ()
+        if kind == "upgrade":
+            details = await self._upgrade(standing, terms) | {"proration_behavior": "always_invoice"}
             invoice = await self._gateway.preview(
                 {
                     "customer": standing.customer_id,
                     "subscription": standing.seen.id,
-                    "subscription_details": {"items": items, "proration_behavior": "always_invoice"},
+                    "subscription_details": details,
                 }
             )
-            due, tax, lines = _amounts(invoice)
+            due, tax, lines = amounts(invoice)
+            if begins_anew(standing, terms) and (missing := untold(invoice, standing, state.overage)):
+                due, lines = due + missing, (*lines, ChangeLine("Use beyond the plan, not told to Stripe yet", missing))
         return ChangePreview(
             kind=kind,
             from_plan=standing.terms.key if standing.terms else None,
@@ -127,8 +122,9 @@ class StripeBilling:
             due_now_cents=due,
             tax_now_cents=tax,
             next_cents=terms.price_cents,
-            takes_effect_at=None if now or kind == "same" else standing.seen.period_end,
+            takes_effect_at=standing.seen.period_end if kind == "downgrade" else None,
             lines=lines,
+            notes=notes_on(kind, standing, terms, state),
         )
 
     async def change_plan(self, tenant_id: UUID, plan_key: str) -> None:
@@ -141,20 +137,24 @@ class StripeBilling:
         kind = _kind(standing, terms)
         match kind:
             case "upgrade":
-                items = await self._changed_items(tenant_id, seen, terms)
-                if overage_item(seen.subscription) is not None:
-                    await self._tell_all(tenant_id)  # use at the old price is invoiced with the change, and never after
-                params: Json = {
-                    "items": items,
+                if ends_trial(standing, terms) and not await self._has_card(tenant_id):
+                    raise PaymentDeclined(f"{terms.name} has no trial: add a payment method first, then change to it.")
+                params = await self._upgrade(standing, terms) | {
                     "proration_behavior": "always_invoice",
                     "payment_behavior": "error_if_incomplete",
                     "cancel_at_period_end": False,
                 }
+                if (item := overage_item(seen.subscription)) is not None and begins_anew(standing, terms):
+                    # The period ends here: what was used in it is invoiced with the change, and never after.
+                    since = moment(item["current_period_start"])
+                    await tell_all(self._database, self._gateway, tenant_id, since=since)
+                    await about_to_change(self._database, tenant_id)
                 await self._release(seen)
                 try:
                     await self._gateway.update_subscription(seen.id, params)
                 except PaymentDeclined:
                     await self._schedule_again(tenant_id, seen)
+                    await self.sync_customer(tenant_id)
                     raise
             case "downgrade" if seen.next_plan is None or seen.next_plan.key != terms.key:
                 await self._release(seen)
@@ -166,11 +166,24 @@ class StripeBilling:
             case "downgrade" | "subscribe":
                 pass
         await self.sync_customer(tenant_id)
+        async with self._database.tenant(tenant_id) as session:
+            await request_sync(session, tenant_id)  # the job of which fits the metered item
+
+    async def _has_card(self, tenant_id: UUID) -> bool:
+        async with self._database.tenant(tenant_id) as session:
+            row = await get_customer(session, tenant_id)
+        return row is not None and row.has_payment_method
+
+    async def _upgrade(self, standing: Standing, terms: PlanTerms) -> Json:
+        """The base item at the other plan's price. A trial goes on, unless that plan has none: then it ends, and is paid."""
+        item = base_item(standing.seen.subscription)
+        changes: Json = {"items": [{"id": item["id"], "price": await self._prices.of(terms), "quantity": 1}]}
+        return changes | ({"trial_end": "now"} if ends_trial(standing, terms) else {})
 
     async def cancel(self, tenant_id: UUID, *, at_period_end: bool) -> None:
         """With the period, or at once with what was used invoiced and the rest of the period credited."""
         if not at_period_end:
-            await self._tell_all(tenant_id)
+            await tell_all(self._database, self._gateway, tenant_id)
         standing = await self._standing(tenant_id)
         if standing is None:
             await self.sync_customer(tenant_id)
@@ -196,23 +209,10 @@ class StripeBilling:
         """See `billing.sync`."""
         await sync_customer(self._database, self._gateway, tenant_id, public_url=self._public_url)
 
-    async def apply_overage(self, tenant_id: UUID) -> None:
-        """Let the subscription have the metered item exactly where the tenant chose to pay for what goes beyond.
-
-        An item with something on it in this period stays until it is invoiced. Twice changes nothing.
-        """
-        standing = await self._standing(tenant_id)
-        if standing is None or standing.terms is None or standing.seen.next_plan is not None:
-            return
-        item = overage_item(standing.seen.subscription)
-        wanted = await _wants_overage(self._database, tenant_id)
-        prices = await self._prices.of(standing.terms)
-        if wanted and item is None and prices.overage is not None:
-            change: Json = {"items": [{"price": prices.overage}], "proration_behavior": "none"}
-            await self._gateway.update_subscription(standing.seen.id, change)
-        elif not wanted and item is not None and not await self._went_beyond(tenant_id, standing.terms):
-            change = {"items": [{"id": item["id"], "deleted": True}], "proration_behavior": "none"}
-            await self._gateway.update_subscription(standing.seen.id, change)
+    async def fit_overage(self, tenant_id: UUID) -> None:
+        """Let the subscription have the metered item that its plan asks for. Twice changes nothing."""
+        if await fit_overage(self._database, self._gateway, self._prices, tenant_id):
+            await self.sync_customer(tenant_id)
 
     async def pause(self, tenant_id: UUID, *, paused: bool) -> None:
         """While a tenant is suspended its invoices stay drafts: nobody pays for what is not to be had."""
@@ -234,20 +234,8 @@ class StripeBilling:
         await match_events(self._database, tenant_id, customer_id=customer_id)
         return customer_id
 
-    async def _standing(self, tenant_id: UUID) -> _Standing | None:
-        """The subscription that lives now, as Stripe has it; None without one."""
-        async with self._database.tenant(tenant_id) as session:
-            row = await get_customer(session, tenant_id)
-        if row is None or row.customer_id is None:
-            return None
-        seen = read_subscriptions(await self._gateway.list_subscriptions(row.customer_id))
-        if seen is None or not seen.is_live:
-            return None
-        terms = None
-        if seen.plan is not None:
-            async with self._database.tenant(tenant_id) as session:
-                terms = await plan_terms(session, seen.plan.key, version=seen.plan.version)
-        return _Standing(row.customer_id, seen, terms)
+    async def _standing(self, tenant_id: UUID) -> Standing | None:
+        return await standing_of(self._database, self._gateway, tenant_id)
 
     async def _offered(self, tenant_id: UUID, plan_key: str) -> PlanTerms:
         """Raises `NotFound`, `InvalidInput` for a plan that tenants cannot choose, or `BillingOff` for one that is free."""
@@ -290,28 +278,6 @@ class StripeBilling:
             trial_days=days,
         )
 
-    async def _changed_items(self, tenant_id: UUID, seen: Seen, terms: PlanTerms) -> list[Json]:
-        """The subscription's items with another plan's prices in their place."""
-        prices = await self._prices.of(terms)
-        items: list[Json] = [{"id": base_item(seen.subscription)["id"], "price": prices.base, "quantity": 1}]
-        metered = overage_item(seen.subscription)
-        wanted = prices.overage is not None and (metered is not None or await _wants_overage(self._database, tenant_id))
-        if metered is not None:
-            items.append(
-                {"id": metered["id"], "price": prices.overage} if wanted else {"id": metered["id"], "deleted": True}
-            )
-        elif wanted:
-            items.append({"price": prices.overage})
-        return items
-
-    async def _tell_all(self, tenant_id: UUID) -> None:
-        """Tell Stripe of use up to this moment, so that the invoice to come holds it. Raises `UpstreamFailed`."""
-        async with self._database.tenant(tenant_id) as session:
-            await meter_tenant(session, tenant_id, everything=True, closing=True)
-        await send_waiting(self._database, self._gateway, tenant_id)
-        if not await is_all_told(self._database, tenant_id):
-            raise UpstreamFailed("Stripe does not take the last use yet. Try again in some minutes.")
-
     async def _release(self, seen: Seen) -> None:
         schedule = seen.subscription.get("schedule")
         if isinstance(schedule, dict) and schedule.get("status") in ("active", "not_started"):
@@ -319,10 +285,13 @@ class StripeBilling:
 
     async def _schedule(self, seen: Seen, terms: PlanTerms) -> None:
         """Let the plan take the place of the subscription's when its period ends."""
-        prices = await self._prices.of(terms)
+        metered = (overage_item(seen.subscription), tiered_item(seen.subscription))
         await self._gateway.schedule_change(
             seen.subscription,
-            items=prices.items(overage=overage_item(seen.subscription) is not None),
+            items=[
+                {"price": await self._prices.of(terms), "quantity": 1},
+                *({"price": item["price"]["id"]} for item in metered if item is not None),
+            ],
             at=int(base_item(seen.subscription)["current_period_end"]),
             metadata={"plan_key": terms.key, "plan_version": str(terms.version)},
         )
@@ -334,19 +303,8 @@ class StripeBilling:
                 terms = await plan_terms(session, seen.next_plan.key, version=seen.next_plan.version)
             await self._schedule(seen, terms)
 
-    async def _went_beyond(self, tenant_id: UUID, terms: PlanTerms) -> bool:
-        async with self._database.tenant(tenant_id) as session:
-            state = await allowance_state(session, tenant_id)
-        return terms.included_tokens is not None and (state.used.tokens or 0) > terms.included_tokens
 
-
-async def _wants_overage(database: Database, tenant_id: UUID) -> bool:
-    async with database.tenant(tenant_id) as session:
-        choices = await session.get(UsageChoicesRow, tenant_id)
-    return choices is not None and choices.overage_opt_in
-
-
-def _kind(standing: _Standing, terms: PlanTerms) -> ChangeKind:
+def _kind(standing: Standing, terms: PlanTerms) -> ChangeKind:
     """Up is what costs more for the same time; a new version of the same plan counts by its price, too."""
     held = standing.terms
     if held is None:
@@ -358,10 +316,3 @@ def _kind(standing: _Standing, terms: PlanTerms) -> ChangeKind:
 
 def _a_year(terms: PlanTerms) -> int:
     return terms.price_cents * (12 if terms.interval == "month" else 1)
-
-
-def _amounts(invoice: Json) -> tuple[int, int, tuple[ChangeLine, ...]]:
-    """What is due, the tax in it, and the lines."""
-    lines = [ChangeLine(str(line.get("description") or ""), int(line["amount"])) for line in invoice["lines"]["data"]]
-    tax = sum(int(one["amount"]) for one in invoice.get("total_taxes") or [])
-    return int(invoice["total"]), tax, tuple(lines)

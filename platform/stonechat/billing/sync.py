@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
+from stonechat.billing.counting import counting_json, counting_of, observe
 from stonechat.billing.customers import SyncLock, forget_customer, get_customer, sync_lock
 from stonechat.billing.dunning import grace, owing, write_mails
 from stonechat.billing.gateway import Json, StripeGateway
@@ -89,6 +90,7 @@ async def replace_copy(session: AsyncSession, row: BillingCustomerRow, fetched: 
         or fetched.customer.get("default_source")
         or (seen is not None and seen.subscription.get("default_payment_method"))
     )
+    row.overage_item = counting_json(observe(counting_of(row.overage_item), seen, now=clock.now()))
     row.subscription_id = seen.id if seen is not None and seen.is_live else None
     if living(fetched.subscriptions) > 1:
         row.sync_error = (

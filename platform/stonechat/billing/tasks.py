@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from stonechat.db.session import Database
 from stonechat.jobs import GiveUpHook, Handler
 from stonechat.plans.models import TenantPlanRow
 
+_log = logging.getLogger(__name__)
 SYNC_AFTER = timedelta(minutes=55)
 REST_AFTER = timedelta(hours=23)
 """How often a customer without a subscription is looked at."""
@@ -87,9 +89,12 @@ async def look_at_customers(database: Database, billing: BillingService, *, publ
             later = query if last is None else query.where(customer.tenant_id > last)
             tenants = list(await session.scalars(later.order_by(customer.tenant_id).limit(TENANTS_AT_ONCE)))
         for tenant_id in tenants:
-            async with database.tenant(tenant_id) as session:
-                await webhooks.request_sync(session, tenant_id)
-        asked += len(tenants)
+            try:
+                async with database.tenant(tenant_id) as session:
+                    await webhooks.request_sync(session, tenant_id)
+                asked += 1
+            except Exception:
+                _log.exception("could not ask for a look at a customer", extra={"tenant_id": str(tenant_id)})
         if len(tenants) < TENANTS_AT_ONCE:
             break
         last = tenants[-1]

@@ -182,18 +182,18 @@ def usage_period(subscription: Subscription, at: datetime) -> tuple[datetime, da
     anchor, end = subscription.period_start, subscription.period_end
     if anchor is None or at < anchor:
         start = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        return start, _months_after(start, 1)
+        return start, months_after(start, 1)
     if end is not None and at >= end:
         anchor, end = end, None
     if end is not None and end - anchor <= timedelta(days=31):
         return anchor, end
     months = (at.year - anchor.year) * 12 + at.month - anchor.month
-    months -= at < _months_after(anchor, months)
-    start, following = _months_after(anchor, months), _months_after(anchor, months + 1)
+    months -= at < months_after(anchor, months)
+    start, following = months_after(anchor, months), months_after(anchor, months + 1)
     return start, min(following, end) if end is not None else following
 
 
-def _months_after(moment: datetime, months: int) -> datetime:
+def months_after(moment: datetime, months: int) -> datetime:
     """The same day so many months later, or the last of a shorter month."""
     year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
     return moment.replace(year=year, month=month + 1, day=min(moment.day, calendar.monthrange(year, month + 1)[1]))

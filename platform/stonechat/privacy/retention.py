@@ -6,6 +6,7 @@ Nothing is deleted by surprise. A plan that keeps conversations for less time is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.models import PlanOverrideRow, TenantPlanRow
 from stonechat.plans.platform_settings import DEFAULT_PLAN, get_setting
 
+_log = logging.getLogger(__name__)
 NOTICE = timedelta(days=30)
 TENANTS_AT_ONCE = 500
 THREADS_AT_ONCE, ROUNDS = 500, 40
@@ -69,7 +71,10 @@ async def sweep_retention(database: Database, *, public_url: str) -> int:
         async with database.platform() as session:
             tenants = list(await session.scalars(_concerned(await get_setting(session, DEFAULT_PLAN), after=last)))
         for tenant_id in tenants:
-            gone += await apply_retention(database, tenant_id, public_url=public_url)
+            try:
+                gone += await apply_retention(database, tenant_id, public_url=public_url)
+            except Exception:
+                _log.exception("could not delete what a tenant keeps no longer", extra={"tenant_id": str(tenant_id)})
         if len(tenants) < TENANTS_AT_ONCE:
             return gone
         last = tenants[-1]

@@ -13,8 +13,7 @@ Whoever changes a subscription, or an exception from a plan, calls `refresh_allo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -26,20 +25,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from stonechat import clock
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
-from stonechat.accounts.models import Tenant
 from stonechat.errors import InvalidInput
-from stonechat.plans.entitlements import Entitlements, entitlements, require_feature
-from stonechat.plans.subscription import usage_period
+from stonechat.plans.entitlements import Entitlements, require_feature
 from stonechat.plans.terms import Feature
 from stonechat.usage.allowance_models import UsageAlertRow, UsageAllowanceRow, UsageChoicesRow
+from stonechat.usage.overage import agree
 from stonechat.usage.period_use import Used, used_in
+from stonechat.usage.projection import projected_use
 from stonechat.usage.quota import Message, UsageBudgetRow, UsageReservationRow, month_of
+from stonechat.usage.terms import Amounts, Period, Terms, terms_of
 
-GRACE_AFTER = ((timedelta(days=365), 20), (timedelta(days=90), 10))
-"""Age of a tenant that pays → percent of grace."""
 CHEAPER_MODEL = r"^(extractive|[a-z0-9][a-z0-9-]{0,38}/[\x21-\x7e]{1,200})$"
-TOO_EARLY = timedelta(hours=6)
-"""So soon in a period nothing is projected."""
 
 MAX_CAP_MICROS = 10**15
 
@@ -73,24 +69,6 @@ class Steps(BaseModel):
         return self
 
 
-class Amounts(BaseModel):
-    """Messages (answers by a language model) and tokens. None is no bound."""
-
-    model_config = ConfigDict(frozen=True)
-
-    messages: int | None
-    tokens: int | None
-
-
-class Period(BaseModel):
-    """From `start` until just before `end`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    start: AwareDatetime
-    end: AwareDatetime
-
-
 class Alert(BaseModel):
     """An alert of this period."""
 
@@ -112,7 +90,7 @@ class Overage(BaseModel):
     """Whether it is offered to the tenant as it stands, and chosen."""
     spend_cap_micros: int | None
     tokens: int
-    """Beyond what is included, in this period, so far."""
+    """That are charged in this period, so far: those beyond what is included, since the tenant agreed to pay for them."""
     cost_micros: int
     """Of those."""
 
@@ -150,71 +128,18 @@ class AllowanceState(BaseModel):
         return self.included.messages is not None or self.included.tokens is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a plan, its exceptions and the tenant's choices come to."""
-
-    period: Period
-    included: Amounts
-    hard: Amounts
-    grace_percent: int
-    overage_price: int | None
-    """What the plan asks for a thousand tokens; None where it offers none."""
-    opt_in: bool
-    overage_active: bool
-    spend_cap_micros: int | None
-    steps: Steps
-
-
-def grace_percent(held: Entitlements, *, since: datetime, at: datetime) -> int:
-    """How much more than is included a tenant may use before the hard end, in percent.
-
-    Who pays (a plan with a price, in force and not overdue) and has had its account for 90 days gets 10, after a year 20,
-    so that nobody who is trusted is cut off in the middle of a day. Trials and free plans get none.
-    """
-    if held.lapsed or held.plan.is_free or held.subscription.status != "active":
-        return 0
-    return next((percent for age, percent in GRACE_AFTER if at - since >= age), 0)
-
-
-async def terms_of(
-    session: AsyncSession, tenant_id: UUID, *, at: datetime | None = None, rights: Entitlements | None = None
-) -> Terms:
-    """What holds for the tenant now, or at another moment, whatever was used. `rights` are its entitlements, if known."""
-    at = at or clock.now()
-    held = rights or await entitlements(session, tenant_id, at=at)
-    known = (
-        select(Tenant.created_at, UsageChoicesRow)
-        .outerjoin(UsageChoicesRow, UsageChoicesRow.tenant_id == tenant_id)
-        .where(Tenant.tenant_id == tenant_id)
-        .execution_options(populate_existing=True)
-    )
-    found = (await session.execute(known)).one_or_none()
-    since, choices = (at, None) if found is None else (found[0], found[1])
-    start, end = usage_period(held.subscription, at)
-    included = Amounts(messages=held.terms.included_messages, tokens=held.terms.included_tokens)
-    price = held.terms.overage_micros_per_1k_tokens if included.tokens is not None else None
-    opt_in = choices is not None and choices.overage_opt_in
-    cap = None if choices is None else choices.spend_cap_micros
-    # Money that is not there yet is not spent: neither in a trial nor while a payment is overdue.
-    active = opt_in and price is not None and not held.lapsed and held.subscription.status == "active"
-    grace = grace_percent(held, since=since, at=at)
-    if active and price is not None and included.tokens is not None:
-        room = None if cap is None or price == 0 else included.tokens + cap * 1000 // price
-        hard = Amounts(messages=None, tokens=room)  # what is paid for is tokens
-    else:
-        hard = Amounts(messages=_with_grace(included.messages, grace), tokens=_with_grace(included.tokens, grace))
-    return Terms(Period(start=start, end=end), included, hard, grace, price, opt_in, active, cap, _steps(choices))
-
-
 async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
     """Make the tenant's allowance what its plan says now, and its count what the ledger says. Twice changes nothing.
 
     Deletes it where nothing is bounded. Exact: entries come in only with the row that is locked here.
     """
-    terms = await terms_of(session, tenant_id)
     row, budget = UsageAllowanceRow, UsageBudgetRow
+    # Locked first: whoever chooses, and whoever changes the plan, at the same time sees what the other did.
+    lock = select(budget.tenant_id).where(budget.tenant_id == tenant_id).with_for_update()
+    locked = await session.scalar(lock) is not None
+    terms = await terms_of(session, tenant_id)
     if terms.included.messages is None and terms.included.tokens is None:
+        await agree(session, tenant_id, None)
         await session.execute(delete(row).where(row.tenant_id == tenant_id))
         unbounded = budget.max_tokens.is_(None) & budget.max_cost_micros.is_(None)
         gone = delete(budget).where(budget.tenant_id == tenant_id, unbounded).returning(budget.tenant_id)
@@ -222,9 +147,14 @@ async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
             held = UsageReservationRow
             await session.execute(delete(held).where(held.tenant_id == tenant_id))
         return
-    made = insert(budget).values(tenant_id=tenant_id, month=month_of(clock.now()))
-    await session.execute(made.on_conflict_do_nothing(index_elements=[budget.tenant_id]))
-    await session.execute(select(budget.tenant_id).where(budget.tenant_id == tenant_id).with_for_update())
+    if not locked:
+        made = insert(budget).values(tenant_id=tenant_id, month=month_of(clock.now()))
+        await session.execute(made.on_conflict_do_nothing(index_elements=[budget.tenant_id]))
+        await session.execute(lock)
+        terms = await terms_of(session, tenant_id)
+    await agree(session, tenant_id, terms.agreement)
+    included = select(row.included_messages, row.included_tokens).where(row.tenant_id == tenant_id)
+    before = (await session.execute(included)).one_or_none()
     used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)
     values: dict[str, Any] = {
         "period_start": terms.period.start,
@@ -243,7 +173,9 @@ async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
     changed: dict[str, Any] = {name: statement.excluded[name] for name in values}
     changed["refused"] = case((row.period_start == statement.excluded.period_start, row.refused), else_=0)
     await session.execute(statement.on_conflict_do_update(index_elements=[row.tenant_id], set_=changed))
-    # Where more is included than before, alerts begin anew.
+    if before is not None and tuple(before) == (terms.included.messages, terms.included.tokens):
+        return
+    # Where more is included than before, what is still ahead is told of again: it is more than was told of.
     alert = UsageAlertRow
     again = (alert.period_start == terms.period.start) & (alert.percent > percent_of(used, terms.included))
     await session.execute(delete(alert).where(alert.tenant_id == tenant_id, alert.bound == "plan", again))
@@ -263,8 +195,7 @@ async def allowance_state(
         used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)
     alerts, runs, tokens = await _around(session, tenant_id, since=terms.period.start)
     percent = percent_of(used, terms.included)
-    projected = _projected(used, terms.period, now)
-    beyond = max(0, used.tokens - terms.included.tokens) if terms.included.tokens is not None else 0
+    projected = projected_use(used, start=terms.period.start, end=terms.period.end, now=now)
     return AllowanceState(
         period=terms.period,
         included=terms.included,
@@ -284,12 +215,12 @@ async def allowance_state(
             opt_in=terms.opt_in,
             active=terms.overage_active,
             spend_cap_micros=terms.spend_cap_micros,
-            tokens=beyond,
-            cost_micros=beyond * (terms.overage_price or 0) // 1000 if terms.overage_active else 0,
+            tokens=terms.so_far.tokens,
+            cost_micros=terms.so_far.cost_micros,
         ),
         refused=row.refused if row is not None and current else 0,
         refused_at=row.refused_at if row is not None and current else None,
-        steps=terms.steps,
+        steps=_steps(terms.choices),
     )
 
 
@@ -375,10 +306,6 @@ def percent_of(used: Used, included: Amounts) -> int:
     return max(shares, default=0)
 
 
-def _with_grace(included: int | None, percent: int) -> int | None:
-    return None if included is None else included * (100 + percent) // 100
-
-
 def _over(used: Used, terms: Terms) -> Over | None:
     def reaches(bounds: Amounts) -> bool:
         return (bounds.messages is not None and used.messages >= bounds.messages) or (
@@ -388,12 +315,3 @@ def _over(used: Used, terms: Terms) -> Over | None:
     if reaches(terms.hard):
         return "hard"
     return "soft" if reaches(terms.included) else None
-
-
-def _projected(used: Used, period: Period, now: datetime) -> Used | None:
-    """As much as so far in each hour that is left."""
-    gone, whole = now - period.start, period.end - period.start
-    if gone < TOO_EARLY:
-        return None
-    share = min(gone / whole, 1.0)
-    return Used(round(used.messages / share), round(used.tokens / share))

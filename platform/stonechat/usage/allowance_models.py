@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import BigInteger, func
+from sqlalchemy import BigInteger, Index, Text, func
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from stonechat.db.tenancy import TenantRow
+from stonechat.plans.subscription import Provider
 
 Bound = Literal["plan", "budget"]
 """Whose bound an alert is about: the plan's, or the tenant's own monthly budget."""
@@ -64,3 +65,24 @@ class UsageAlertRow(TenantRow):
     period_start: Mapped[datetime] = mapped_column(primary_key=True)
     percent: Mapped[int] = mapped_column(primary_key=True)
     alerted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OverageRow(TenantRow):
+    """That the tenant pays, from `since` until just before `until`, for each token beyond what its period includes.
+
+    Only ever ended; see `usage.overage`.
+    """
+
+    __tablename__ = "usage_overage"
+    __table_args__ = (Index("usage_overage_open_idx", "tenant_id", unique=True, postgresql_where=sql("until is null")),)
+
+    since: Mapped[datetime] = mapped_column(primary_key=True)
+    until: Mapped[datetime | None]
+    """None while it holds."""
+    provider: Mapped[Provider] = mapped_column(Text())
+    """By whom it is charged."""
+    period_start: Mapped[datetime]
+    period_end: Mapped[datetime]
+    """Of the period of use in which it began; where it goes on beyond, months follow."""
+    included_tokens: Mapped[int] = mapped_column(BigInteger)
+    micros_per_1k_tokens: Mapped[int] = mapped_column(BigInteger)

@@ -6,6 +6,7 @@ verbs of those who decide and look.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
@@ -33,6 +34,7 @@ REFUSAL = (
 )
 """What visitors are told unless the tenant has words of its own."""
 RECOUNT_AT_ONCE = 1000
+_log = logging.getLogger(__name__)
 
 
 Reason = Literal["tokens", "cost", "included_messages", "included_tokens", "cheaper"]
@@ -200,7 +202,9 @@ async def put_budget(session: AsyncSession, actor: Actor, *, budget: Budget) -> 
     actor.require("admin")
     row, tenant_id = UsageBudgetRow, actor.tenant_id
     bounded = budget.max_tokens is not None or budget.max_cost_micros is not None
-    if not bounded and await session.get(UsageAllowanceRow, tenant_id) is None:
+    # Locked before it is asked whether the plan needs the row: an allowance that is being made holds the lock, too.
+    await session.execute(select(row.tenant_id).where(row.tenant_id == tenant_id).with_for_update())
+    if not bounded and await session.get(UsageAllowanceRow, tenant_id, populate_existing=True) is None:
         await session.execute(delete(row).where(row.tenant_id == tenant_id))
         await session.execute(delete(UsageReservationRow).where(UsageReservationRow.tenant_id == tenant_id))
     else:
@@ -226,21 +230,31 @@ async def recount(session: AsyncSession, tenant_id: UUID) -> None:
 
 
 async def recount_budgets(database: Database) -> int:
-    """Recount every budget, each under its own tenant: what was used while a budget was being made was not counted."""
+    """Recount every budget, each under its own tenant: what was used while a budget was being made was not counted.
+
+    One that fails holds up nobody. Returns how many were.
+    """
     row = UsageBudgetRow
-    done = 0
+    done = failed = 0
     last: UUID | None = None
     while True:
         async with database.platform() as session:
             query = select(row.tenant_id).order_by(row.tenant_id).limit(RECOUNT_AT_ONCE)
             tenants = list(await session.scalars(query if last is None else query.where(row.tenant_id > last)))
         for tenant_id in tenants:
-            async with database.tenant(tenant_id) as session:
-                await recount(session, tenant_id)
-        done += len(tenants)
+            try:
+                async with database.tenant(tenant_id) as session:
+                    await recount(session, tenant_id)
+                done += 1
+            except Exception:
+                failed += 1
+                _log.exception("could not recount a budget", extra={"tenant_id": str(tenant_id)})
         if len(tenants) < RECOUNT_AT_ONCE:
-            return done
+            break
         last = tenants[-1]
+    if failed:
+        _log.error("The budgets of %d tenants were not recounted; the next round tries again.", failed)
+    return done
 
 
 async def _reached(session: AsyncSession, tenant_id: UUID) -> UsageBudgetRow | None:

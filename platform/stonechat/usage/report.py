@@ -6,6 +6,7 @@ since. A million entries in a month are read in milliseconds so, in seconds othe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -47,6 +48,7 @@ SETTLED_AFTER = timedelta(hours=1)
 ROLL_UP_DAYS = 31
 """At a time."""
 TENANTS_AT_ONCE = 1000
+_log = logging.getLogger(__name__)
 
 GroupBy = Literal["day", "agent", "model", "all"]
 _KEYS = ("day", "agent_id", "provider", "model", "purpose")
@@ -237,19 +239,29 @@ async def used_since(session: AsyncSession, tenant_id: UUID, *, first: date) -> 
 
 
 async def roll_up_all(database: Database) -> int:
-    """Add up the days that are over for every tenant, each in its own transaction. Returns how many days were."""
-    done = 0
+    """Add up the days that are over for every tenant, each in its own transaction; one that fails holds up nobody.
+
+    Returns how many days were.
+    """
+    done = failed = 0
     last: UUID | None = None
     while True:
         async with database.platform() as session:
             query = select(Tenant.tenant_id).order_by(Tenant.tenant_id).limit(TENANTS_AT_ONCE)
             tenants = list(await session.scalars(query if last is None else query.where(Tenant.tenant_id > last)))
         for tenant_id in tenants:
-            async with database.tenant(tenant_id) as session:
-                done += await roll_up(session, tenant_id)
+            try:
+                async with database.tenant(tenant_id) as session:
+                    done += await roll_up(session, tenant_id)
+            except Exception:
+                failed += 1
+                _log.exception("could not add up a tenant's days", extra={"tenant_id": str(tenant_id)})
         if len(tenants) < TENANTS_AT_ONCE:
-            return done
+            break
         last = tenants[-1]
+    if failed:
+        _log.error("The days of %d tenants were not added up; the next round tries again.", failed)
+    return done
 
 
 async def roll_up(session: AsyncSession, tenant_id: UUID) -> int:

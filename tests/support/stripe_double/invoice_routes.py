@@ -95,6 +95,7 @@ def _previewed(account: Account, subscription: Json, customer: Json, details: Js
         after = new_items(account, subscription, details["items"], now)
         old, new = before[0]["price"]["recurring"], after[0]["price"]["recurring"]
         restarts = (old["interval"], old["interval_count"]) != (new["interval"], new["interval_count"])
+        restarts = restarts or (details.get("trial_end") == "now" and subscription["status"] == "trialing")
         if behaviour != "none" and subscription["status"] != "trialing":
             prorations(account, subscription, before, [] if restarts else after, moment)
     subscription["items"]["data"] = after
@@ -104,6 +105,7 @@ def _previewed(account: Account, subscription: Json, customer: Json, details: Js
     lines = [invoices.line_of_item(account, row, subscription) for row in pending]
     reason, period = "upcoming", (now, now)
     if restarts:
+        subscription["status"] = "active"
         for item in after:
             if not invoice_lines.is_metered(item):
                 lines += invoice_lines.licensed_lines(

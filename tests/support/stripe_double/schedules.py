@@ -99,8 +99,16 @@ def update_schedule(call: Call) -> Json:
         schedule["phases"] = _phases(account, schedule, subscription, phases)
         first = schedule["phases"][0]
         schedule["current_phase"] = {"start_date": first["start_date"], "end_date": first["end_date"]}
+        if _prices(first["items"]) != _prices(items_of(subscription)):  # the present phase holds at once
+            behaviour = call.get("proration_behavior", "create_prorations")
+            _switch(account, subscription, {**first, "metadata": {}, "proration_behavior": behaviour})
     account.emit("subscription_schedule.updated", schedule)
     return schedule
+
+
+def _prices(items: list[Json]) -> list[str]:
+    """Ids, in order."""
+    return sorted(item["price"] if isinstance(item["price"], str) else item["price"]["id"] for item in items)
 
 
 def _phases(account: Account, schedule: Json, subscription: Json, given: list[Json]) -> list[Json]:

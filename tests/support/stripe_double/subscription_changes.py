@@ -148,6 +148,11 @@ def update(account: Account, subscription: Json, params: Json) -> Json:
     customer = account.objects[subscription["customer"]]
     now = account.now(customer["test_clock"])
     _plain_changes(account, subscription, customer, params, now)
+    if params.get("trial_end") == "now" and subscription["status"] == "trialing":
+        if params.get("payment_behavior") == "error_if_incomplete":
+            _refuse_what_would_be_declined(account, subscription, customer)
+        # Other items come first: the trial ends with them, and what is charged is their first period.
+        _put_items(account, subscription, new_items(account, subscription, params.pop("items", []), now))
     if "trial_end" in params:
         _change_trial(account, subscription, params["trial_end"], now)
     if "items" in params or (params.get("billing_cycle_anchor") or {}).get("type") == "now":
