@@ -20,11 +20,13 @@ from stonechat.api import (
     audit_log,
     chatkit,
     cited,
+    config,
     conversations,
     domain_keys,
     embed,
     health,
     identity_keys,
+    invoices,
     knowledge,
     limits,
     me,
@@ -63,6 +65,7 @@ from stonechat.chat.links import FileLinks
 from stonechat.chat.sweeper import sweep_crashed_runs
 from stonechat.chat.turns import ChatServer
 from stonechat.chat.uploading import MAX_UPLOAD_BYTES
+from stonechat.configuration.texts import MAX_BYTES as MAX_CONFIGURATION_BYTES
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.demo.pages import demo_router
@@ -93,6 +96,7 @@ _BODY_LIMITS = {
     "/console/knowledge/documents": MAX_DOCUMENT_BYTES + MULTIPART_OVERHEAD,
     "/v1/uploads/": MAX_UPLOAD_BYTES,
     "/chatkit": MAX_DICTATION_BODY,
+    "/api/v1/config": MAX_CONFIGURATION_BYTES,
 }
 DESCRIPTION = "AI chat for other people's web sites. Errors are RFC 9457 problems; see docs/errors.md."
 
@@ -267,10 +271,12 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         traces,
         usage,
         plan,
+        invoices,
         webhook_endpoints,
         users,
         members,
         audit_log,
+        config,
     ):
         management.include_router(room.router)
     management.include_router(unanswered.router)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -18,6 +18,9 @@ from stonechat import __version__
 from stonechat.errors import StonechatError, Unavailable
 from stonechat.settings import Settings
 from stonechat.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from stonechat.configuration.texts import Format
 
 
 class _Group(click.Group):
@@ -116,7 +119,7 @@ def _standalone(command: str) -> Settings:
     if not settings.secret_keys:
         raise Unavailable("Set STONECHAT_SECRET_KEYS, the same for every process; `openssl rand -base64 48` makes one.")
     configure_logging(as_json=settings.is_production)
-    return settings
+    return settings if settings.configured_sign_up else settings.model_copy(update={"configured_sign_up": "invite"})
 
 
 @main.command()
@@ -224,6 +227,37 @@ def operator_create(email: str, as_json: bool) -> None:
     if made["setup_url"]:
         click.echo(f"Set-up   {made['setup_url']}   (sets a password, once, within a week)")
     click.echo(f"Sign in  {made['sign_in_url']}   (the second factor is set up at the first sign-in)")
+
+
+@main.command("export")
+@click.option("--tenant", "tenant_id", type=click.UUID, required=True, metavar="ID", help="Whose configuration.")
+@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option("--content", is_flag=True, help="With the texts and the question-answer pairs written here.")
+def export_configuration(tenant_id: UUID, form: Format, content: bool) -> None:
+    """Print a tenant's configuration, without secrets and documents. See docs/configuration.md."""
+    from stonechat.configure import export_here
+
+    with _services() as settings:
+        click.echo(asyncio.run(export_here(settings, tenant_id, form=form, content=content)), nl=False)
+
+
+@main.command("apply")
+@click.argument("file", type=click.File("rb"))
+@click.option("--tenant", "tenant_id", type=click.UUID, metavar="ID", help="To whom.  [default: whom the file names]")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--prune", is_flag=True, help="Remove what the file does not name, of the parts that stand in it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def apply_configuration(file: IO[bytes], tenant_id: UUID | None, dry_run: bool, prune: bool, as_json: bool) -> None:
+    """Make a tenant's configuration what FILE says (- for standard input): all of it, or nothing."""
+    from stonechat.configure import READ_AT_MOST, apply_here, fault_lines, report_lines
+
+    data = file.read(READ_AT_MOST)
+    try:
+        with _services() as settings:
+            done = asyncio.run(apply_here(settings, data, tenant_id=tenant_id, dry_run=dry_run, prune=prune))
+    except StonechatError as error:
+        raise click.ClickException("\n".join([str(error), *fault_lines(error)])) from None
+    click.echo(done.model_dump_json(indent=2) if as_json else "\n".join(report_lines(done)))
 
 
 @main.command()

@@ -58,7 +58,12 @@ class Settings(BaseSettings):
     crawl_delay: float = Field(0.5, ge=0, le=60, validation_alias="STONECHAT_CRAWL_DELAY")
     """Seconds between two requests to one host, when web sites are read; a site's robots.txt may ask for more."""
     openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
-    default_model: str = Field("extractive", validation_alias="STONECHAT_DEFAULT_MODEL")
+    default_model: str = Field(
+        "extractive",
+        validation_alias="STONECHAT_DEFAULT_MODEL",
+        pattern=r"^(extractive|[a-z0-9][a-z0-9-]{0,39}/[\x21-\x7e]{1,200})$",
+    )
+    """Of new agents: `extractive`, or `<provider>/<model>`, such as one of `openai` with the platform's own key."""
 
     trace_days: int = Field(30, ge=1, le=3650, validation_alias="STONECHAT_TRACE_DAYS")
     """How long it is kept how each answer came about."""

@@ -34,7 +34,8 @@ async def show_agents(
 
 @router.post("")
 async def create_agent(console: Editor, name: Annotated[str, Form(max_length=1000)] = "") -> Response:
-    config = {"name": name, "instructions": STARTING_INSTRUCTIONS}
+    model = console.services.settings.default_model
+    config = {"name": name, "instructions": STARTING_INSTRUCTIONS, "model": model}
     try:
         async with console.session.begin_nested():
             agent = await agents.create_agent(console.session, console.actor, config=config)

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import AuditView, list_audit
@@ -41,7 +41,7 @@ async def _pieces(database: Database, actor: Actor, wanted: Wanted, form: Format
     match form:
         case "csv":
             write = _as_csv
-            yield (",".join(COLUMNS) + "\r\n").encode()
+            yield csv_text(COLUMNS, ()).encode()
         case "jsonl":
             write = _as_lines
         case _:
@@ -71,7 +71,10 @@ def _as_lines(entries: Sequence[AuditView]) -> str:
 
 
 def _as_csv(entries: Sequence[AuditView]) -> str:
-    told = [entry.model_dump(mode="json") for entry in entries]
-    for entry in told:
-        entry["detail"] = json.dumps(entry["detail"], ensure_ascii=False)
-    return csv_text([entry[name] for name in COLUMNS] for entry in told)
+    """Rows without their headings, which stand at the top of the file once."""
+    rows = ([*told.values(), json.dumps(detail, ensure_ascii=False)] for told, detail in map(_told, entries))
+    return csv_text(COLUMNS, rows).partition("\r\n")[2]
+
+
+def _told(entry: AuditView) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {name: getattr(entry, name) for name in COLUMNS[:-1]}, entry.detail

@@ -40,8 +40,11 @@ async def list_agents(
 
 
 @router.post("", status_code=201, summary="Create an agent; nothing is published yet")
-async def create_agent(actor: ApiActor, session: TenantSession, config: AgentConfig) -> AgentView:
-    return await agents.create_agent(session, actor, config=config.model_dump(exclude_unset=True))
+async def create_agent(
+    actor: ApiActor, session: TenantSession, services: AppServices, config: AgentConfig
+) -> AgentView:
+    chosen = {"model": services.settings.default_model} | config.model_dump(exclude_unset=True)
+    return await agents.create_agent(session, actor, config=chosen)
 
 
 @router.get("/{agent_id}", summary="One agent with its draft")

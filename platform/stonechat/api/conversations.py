@@ -8,13 +8,19 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
+from stonechat.api.idempotency import IdempotentRoute
 from stonechat.chat import conversations, hand_over
 from stonechat.chat.conversations import Conversation, ConversationSummary, FeedbackView
 from stonechat.chat.models import Handling
 from stonechat.limits.addresses import limit_address
 from stonechat.web import Cursor, Limit, Page
 
-router = APIRouter(prefix="/conversations", tags=["Conversations"], dependencies=[Depends(limit_address)])
+router = APIRouter(
+    prefix="/conversations",
+    tags=["Conversations"],
+    route_class=IdempotentRoute,
+    dependencies=[Depends(limit_address)],
+)
 
 
 @router.get("", summary="List or search conversations, newest first")

@@ -142,6 +142,16 @@ async def publish_agent(
     return await _publish(session, actor, agent, config=parse_config(agent.draft), settings=settings)
 
 
+async def publish_config(
+    session: AsyncSession, actor: Actor, *, agent_id: str, config: AgentConfig, settings: Settings
+) -> AgentVersionView:
+    """Publish a configuration, whatever the draft is, which stays as it is. The same gives the version that is published."""
+    actor.require("write")
+    return await _publish(
+        session, actor, await _load_active(session, actor, agent_id), config=config, settings=settings
+    )
+
+
 async def rollback_agent(
     session: AsyncSession, actor: Actor, *, agent_id: str, version: int, settings: Settings
 ) -> AgentVersionView:

@@ -99,7 +99,7 @@ async def create_identity_key(
         row.kid = row.identity_key_id
         row.sealed_secret = cipher.seal(secret.encode(), kind=SECRET_KIND, subject=row.identity_key_id)
     else:
-        row.public_keys = _read_public_keys(new, default_kid=row.identity_key_id)
+        row.public_keys = read_public_keys(new, default_kid=row.identity_key_id)
         row.kid = next(iter(row.public_keys))
         await _refuse_kids_in_use(session, actor, list(row.public_keys))
     session.add(row)
@@ -143,7 +143,8 @@ async def retire_identity_key(session: AsyncSession, actor: Actor, *, identity_k
     await record_audit(session, actor, "identity_key.retire", subject_id=identity_key_id)
 
 
-def _read_public_keys(new: NewPemKey | NewKeySet, *, default_kid: str) -> dict[str, Any]:
+def read_public_keys(new: NewPemKey | NewKeySet, *, default_kid: str) -> dict[str, Any]:
+    """What is stored of public keys: `{kid: {"alg", "pem" | "jwk"}}`. Raises `InvalidInput`."""
     if isinstance(new, NewPemKey):
         if "PRIVATE KEY-----" in new.public_key:
             raise _fault("public_key", _COMPLAINTS["key_private"])

@@ -93,7 +93,7 @@ async def create_endpoint(
     made = WebhookEndpointRow(
         tenant_id=actor.tenant_id,
         endpoint_id=ids.new_id("whe"),
-        url=_url(fields.url, settings),
+        url=checked_url(fields.url, settings),
         description=_description(fields.description),
         events=_events(fields.events),
         enabled=True,
@@ -144,7 +144,7 @@ async def change_endpoint(
     row = await load_endpoint(session, actor, endpoint_id=endpoint_id, lock=True)
     given = changes.model_fields_set
     if "url" in given:
-        row.url = _url(changes.url or "", settings)
+        row.url = checked_url(changes.url or "", settings)
         row.failures, row.failing_since, row.paused_until = 0, None, None
     if "description" in given:
         row.description = _description(changes.description or "")
@@ -216,7 +216,8 @@ def http_allowed(settings: Settings) -> bool:
     return not settings.is_production
 
 
-def _url(url: str, settings: Settings) -> str:
+def checked_url(url: str, settings: Settings) -> str:
+    """The address as it is stored. Raises `InvalidInput` for one that nothing is sent to."""
     url = url.strip()
     if not 1 <= len(url) <= MAX_URL:
         raise _fault("url", f"An address has 1 to {MAX_URL:,} characters.")

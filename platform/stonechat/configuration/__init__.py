@@ -1,0 +1,1 @@
+"""A tenant's whole configuration as one document: exported, compared, applied."""
