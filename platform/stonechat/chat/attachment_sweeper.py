@@ -51,14 +51,16 @@ async def mark_strays(database: Database) -> int:
             .limit(SWEEP_FILES)
         )
         strays = found.all()
+    marked = 0
     for tenant_id, attachment_id in strays:
-        async with database.tenant(tenant_id) as session:
-            await session.execute(
-                update(row)
-                .where(row.tenant_id == tenant_id, row.attachment_id == attachment_id, gone)
-                .values(deleted_at=clock.now())
-            )
-    return len(strays)
+        mine = (row.tenant_id == tenant_id) & (row.attachment_id == attachment_id)
+        try:
+            async with database.tenant(tenant_id) as session:
+                await session.execute(update(row).where(mine, gone).values(deleted_at=clock.now()))
+            marked += 1
+        except Exception:
+            _log.exception("could not mark the file %s", attachment_id)
+    return marked
 
 
 async def remove_files(database: Database, files: FileStore, tenant_id: UUID, *, attachment_ids: Sequence[str]) -> None:

@@ -48,7 +48,10 @@ async def revive_stuck(database: Database, *, quiet: timedelta = QUIET) -> int:
             waiting[tenant_id].append(document_id)
     stuck = 0
     for tenant_id, document_ids in waiting.items():
-        stuck += await _revive(database, tenant_id, document_ids)
+        try:
+            stuck += await _revive(database, tenant_id, document_ids)
+        except Exception:
+            _log.exception("could not look after a tenant's documents", extra={"tenant_id": str(tenant_id)})
     return stuck
 
 

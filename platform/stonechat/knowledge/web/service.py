@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -213,7 +214,10 @@ async def list_web_sources(session: AsyncSession, actor: Actor) -> list[Source]:
 
 
 async def start_due_syncs(database: Database) -> int:
-    """Start the sync of every source whose time has come, each under its own tenant. Returns how many were started."""
+    """Start the sync of every source whose time has come, each under its own tenant; one that fails holds up no other.
+
+    Returns how many were started.
+    """
     async with database.platform() as session:
         rows = await session.execute(
             select(Source.tenant_id, Source.source_id)
@@ -224,20 +228,27 @@ async def start_due_syncs(database: Database) -> int:
         due = [(row.tenant_id, row.source_id) for row in rows]
     started = 0
     for tenant_id, source_id in due:
-        async with database.tenant(tenant_id) as session:
-            source = await session.scalar(
-                select(Source)
-                .where(Source.tenant_id == tenant_id, Source.source_id == source_id, Source.next_sync_at <= func.now())
-                .with_for_update()
-            )
-            if source is None:
-                continue
-            held = await entitlements(session, tenant_id)
-            if not all(held.has(feature) for feature in _features("daily")):
-                runs.plan(source)  # until the plan has it again
-            elif await runs.begin(session, source):
-                started += 1
+        try:
+            started += await _start_due(database, tenant_id, source_id)
+        except Exception:
+            _log.exception("could not start the sync of a source", extra={"tenant_id": str(tenant_id)})
     return started
+
+
+async def _start_due(database: Database, tenant_id: UUID, source_id: str) -> bool:
+    async with database.tenant(tenant_id) as session:
+        source = await session.scalar(
+            select(Source)
+            .where(Source.tenant_id == tenant_id, Source.source_id == source_id, Source.next_sync_at <= func.now())
+            .with_for_update()
+        )
+        if source is None:
+            return False
+        held = await entitlements(session, tenant_id)
+        if not all(held.has(feature) for feature in _features("daily")):
+            runs.plan(source)  # until the plan has it again
+            return False
+        return await runs.begin(session, source)
 
 
 def progress_of(source: Source) -> Progress:
