@@ -24,7 +24,8 @@ class Listing:
     def __init__(self, *suspended: UUID) -> None:
         self.suspended, self.reads, self.broken = list(suspended), 0, False
 
-    async def hot(self) -> Listing:
+    @property
+    def hot(self) -> Listing:
         return self
 
     async def fetch(self, _statement: str) -> list[dict[str, Any]]:
