@@ -81,6 +81,7 @@ def at_home(house: Management, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
         yield house.services.settings
 
     monkeypatch.setattr(cli, "_services", services)
+    monkeypatch.setattr(cli, "configure_logging", lambda **_: None)  # the log is the test run's
     return CliRunner()
 
 

@@ -64,8 +64,8 @@ class Management:
 
 
 @asynccontextmanager
-async def management(database: TestDatabase, folder: Path) -> AsyncIterator[Management]:
-    """The application over `database`; its files and index are in `folder`."""
+async def management(database: TestDatabase, folder: Path, **chosen: Any) -> AsyncIterator[Management]:
+    """The application over `database`; its files and index are in `folder`. `chosen`: settings by field."""
     settings = Settings().model_copy(
         update={
             "data_dir": folder,
@@ -75,6 +75,7 @@ async def management(database: TestDatabase, folder: Path) -> AsyncIterator[Mana
             "configured_public_url": PLATFORM,
             "configured_ip_requests_per_minute": 100_000,
             "outbound_allowed": ("127.0.0.0/8",),
+            **chosen,
         }
     )
     app = create_app(settings)

@@ -45,10 +45,10 @@ async def apply_agents(work: Work, entries: Sequence[AgentEntry]) -> None:
 
     A retired agent that is named by its id comes back. Agents that are not named are retired, where that is asked for.
     """
-    rows = await _agents(work)
+    named = {entry.id for entry in entries}
     found, others = paired(
         entries,
-        [row for row in rows if row.archived_at is None or row.agent_id in {entry.id for entry in entries}],
+        [row for row in await _agents(work) if row.archived_at is None or row.agent_id in named],
         path="agents",
         entry_id=lambda entry: entry.id,
         row_id=lambda row: row.agent_id,

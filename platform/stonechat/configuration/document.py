@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from stonechat.accounts.secrets import MAX_VALUE_LENGTH
+from stonechat.accounts.secrets import MAX_NAME_LENGTH, MAX_SECRETS, MAX_VALUE_LENGTH
 from stonechat.assistant.agents import MAX_AGENTS
 from stonechat.assistant.config import AgentConfig
 from stonechat.identity.domain_keys import MAX_KEYS, NewDomainKey
@@ -30,7 +30,6 @@ from stonechat.webhooks.endpoints import MAX_ENDPOINTS, EndpointFields
 
 VERSION = 1
 MAX_SOURCES = 5_000
-MAX_SECRETS = 100
 _PLACEHOLDER = re.compile(r"\$\{[A-Za-z0-9_.:/=~+ -]{1,300}\}")
 
 Id = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
@@ -136,7 +135,7 @@ class ProviderEntry(Entry):
 class SecretEntry(Entry):
     """A secret of the tenant's, known by its name."""
 
-    name: Annotated[str, Field(min_length=1, max_length=48)]
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
     value: Annotated[str | None, Field(min_length=1, max_length=MAX_VALUE_LENGTH, repr=False)] = None
     """The placeholder, or nothing, keeps the value that there is; a value in its place is stored."""
 
