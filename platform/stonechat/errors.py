@@ -143,7 +143,7 @@ class InvalidLink(Forbidden):
 
 
 class TenantSuspended(Forbidden):
-    code, title = "tenant_suspended", "This chat is paused at the moment"
+    code, title = "tenant_suspended", "This is paused at the moment"
 
 
 class PlanLimitReached(Forbidden):
