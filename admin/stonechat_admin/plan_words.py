@@ -89,6 +89,8 @@ def standing_words(held: Entitlements) -> tuple[str, str, str]:
                 "error",
                 f"A payment is open, so that what {held.plan.name} allows holds. All data is kept.",
             )
+        case "active" | "canceled" if now.cancel_at is not None:
+            return "Ending", "warning", _then(now)
         case "active" | "canceled":
             return "Active", "success", _then(now)
 
@@ -112,7 +114,9 @@ def meters_of(state: AllowanceState) -> list[Meter]:
         if included is None or used is None:
             continue
         percent = 100 * used // included if included else 100
-        projected = f"about {_rounded(coming):,} by {day_of(state.period.end)}" if coming is not None else ""
+        projected = (
+            f"about {_rounded(coming):,} by {day_of(state.period.end)}" if coming and state.over != "hard" else ""
+        )
         over = coming is not None and coming > included
         found.append(Meter(label, f"{used:,}", f"{included:,}", percent, projected, over))
     return found

@@ -102,6 +102,7 @@ def usage_values(held: Entitlements, *, state: AllowanceState, form: Filled | No
         "meters": meters_of(state),
         "form": form or Filled(typed),
         "overage_price": None if price is None else value_in_words("overage_micros_per_1k_tokens", price, currency),
+        "cap": "" if cap is None else money(cap // 10_000, currency),
         "overage_cost": money(state.overage.cost_micros // 10_000, currency),
         "currency": currency.upper(),
         "day_of": day_of,

@@ -15,7 +15,7 @@ from stonechat.api.dependencies import AppServices
 from stonechat.billing.provider import ChangePreview
 from stonechat.chat.bulk_export import export_conversations
 from stonechat.errors import BillingOff, InvalidInput, StonechatError, Unavailable
-from stonechat.plans.entitlements import entitlements
+from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.words import money
 from stonechat.usage.allowance import allowance_state, put_overage
 from stonechat_admin.auth import AtWork, at_work, require
@@ -87,12 +87,15 @@ async def open_portal(request: Request, services: AppServices, actor: AdminAtWor
 @router.get(f"{PATH}/returned")
 async def come_back(request: Request, services: AppServices, actor: AdminAtWork, billing: str = "") -> Response:
     """From Checkout or the portal: looked up at once, so that nobody waits for a webhook."""
-    toast = "The plan stays as it was." if billing == "canceled" else "Thank you. Your plan is up to date."
     try:
-        await services.billing.sync(actor.tenant_id)
+        await services.billing.come_back(actor)
     except Unavailable:
-        toast = "Your payment is on its way to us; the plan follows within a few minutes."
-    return go(request, PATH, toast=toast)
+        return go(request, PATH, toast="Your payment is on its way to us; the plan follows within a few minutes.")
+    if billing == "canceled":
+        return go(request, PATH, toast="The plan stays as it was.")
+    async with services.database.tenant(actor.tenant_id) as session:
+        held = await entitlements(session, actor.tenant_id)
+    return go(request, PATH, toast=_news(held))
 
 
 @router.post(f"{PATH}/cancel")
@@ -154,6 +157,16 @@ def _outward(request: Request, url: str) -> Response:
     if is_partial(request):
         return Response(status_code=200, headers={"HX-Redirect": url, "Cache-Control": "no-store"})
     return page(request, "billing/outward.html", url=url)
+
+
+def _news(held: Entitlements) -> str:
+    """How things stand for somebody who comes back from paying, or from changing their mind."""
+    now = held.subscription
+    if now.status in ("past_due", "unpaid"):
+        return "The payment is still open."
+    if now.cancel_at is not None:
+        return f"{held.chosen.name} ends on {day_of(now.cancel_at)}. Nothing is deleted."
+    return "Thank you. Your plan is up to date."
 
 
 def _micros(typed: str) -> int | None:

@@ -28,7 +28,7 @@ WIDE, TALL = 720, 140
 SHOWN = 50
 """Models, and agents."""
 Field = Annotated[str, Form(max_length=600)]
-Number = Annotated[str, Form(max_length=20)]
+Number = Annotated[str, Form(max_length=24)]
 Period = Annotated[int, Query(ge=1, le=366)]
 
 
@@ -175,12 +175,18 @@ def _price(row: UsageRow, own: dict[tuple[str, str], OwnPrice]) -> str:
     """In words, for the table."""
     provider, model = row.provider or "", row.model or ""
     if (price := own.get((provider, model))) is not None:
-        return f"your own: ${price.input} in, ${price.output} out"
+        return f"your own: {_price_of(price.input)} in, {_price_of(price.output)} out"
     if (public := list_price(provider, model)) is not None:
         if not public.input_micros and not public.output_micros:
             return "free"
-        return f"${public.input_micros / MICROS:g} in, ${public.output_micros / MICROS:g} out"
+        taken, given = (Decimal(micros) / MICROS for micros in (public.input_micros, public.output_micros))
+        return f"{_price_of(taken)} in, {_price_of(given)} out"
     return ""
+
+
+def _price_of(amount: Decimal) -> str:
+    """`$0.40`; more than two places only where they say something."""
+    return f"${amount:.2f}" if amount == round(amount, 2) else f"${amount.normalize():f}"
 
 
 def _budget_values(state: BudgetState) -> dict[str, Any]:
@@ -206,7 +212,7 @@ def _budget_values(state: BudgetState) -> dict[str, Any]:
             )
         )
     values = {
-        "max_tokens": "" if state.max_tokens is None else state.max_tokens,
+        "max_tokens": "" if state.max_tokens is None else f"{state.max_tokens:,}",
         "max_dollars": "" if state.max_cost_micros is None else f"{Decimal(state.max_cost_micros) / MICROS:f}",
         "message": state.message or "",
     }
