@@ -41,7 +41,7 @@ async def works(url: str) -> None:
             await session.execute(text("insert into tenants (tenant_id, name) values (:id, 'x')"), {"id": tenant_id})
         async with database.platform() as session:
             assert await session.scalar(text("select count(*) from tenants")) == 1
-        async with (await database.hot()).acquire() as connection:
+        async with database.hot.acquire() as connection:
             assert await connection.fetchval("select current_user") == "stonechat_app"
     finally:
         await database.close()

@@ -26,7 +26,7 @@ async def test_another_tenant_sees_nothing_of_it(database: Database, tenant_id: 
 async def test_without_a_tenant_there_are_no_rows(database: Database, tenant_id: UUID) -> None:
     async with database.directory() as session:
         assert await session.scalar(text("select count(*) from tenants")) == 0
-    async with (await database.hot()).acquire() as connection:
+    async with database.hot.acquire() as connection:
         assert await connection.fetchval("select count(*) from tenants") == 0
 
 

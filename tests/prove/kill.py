@@ -174,7 +174,7 @@ async def _judge(
 async def _items(settings: Settings, visitors: Visitors, number: int, thread_id: str) -> list[dict[str, Any]]:
     database = Database(str(settings.database_url), pool_size=2)
     try:
-        rows = await (await database.hot()).fetch(
+        rows = await database.hot.fetch(
             "with scope as materialized (select set_config('stonechat.tenant_id', $1, true),"
             " set_config('stonechat.user_id', $2, true))"
             " select i.data::text as data from scope, lateral (select data, seq from thread_items"

@@ -92,7 +92,7 @@ async def begin(
     """
     change = changed("add", item) if item is not None else ItemChange("add", "")
     try:
-        row = await (await database.hot()).fetchrow(
+        row = await database.hot.fetchrow(
             _BEGIN,
             key.tenant_id,
             key.user_id,
@@ -144,7 +144,7 @@ def locked(thread: ThreadMetadata) -> ThreadLocked:
 
 async def write_items(database: Database, key: RunKey, changes: Sequence[ItemChange]) -> None:
     """Store changes of items while the run goes on."""
-    await (await database.hot()).execute(_WRITE, *_scope(key), key.run_id, *_columns(changes))
+    await database.hot.fetch(_WRITE, *_scope(key), key.run_id, *_columns(changes))
 
 
 class Batch(NamedTuple):
@@ -163,7 +163,7 @@ async def checkpoint(database: Database, batches: Sequence[Batch]) -> dict[str, 
 
     Returns run id → `cancel` (someone asked for it) or `lost` (closed by a sweeper), for those that need it.
     """
-    rows = await (await database.hot()).fetch(
+    rows = await database.hot.fetch(
         _CHECKPOINT,
         _LEASE_MS,
         [batch.key.tenant_id for batch in batches],
@@ -204,7 +204,7 @@ async def finish(
             json.dumps(thread.metadata),
             thread.allowed_image_domains,
         )
-    done: bool = await (await database.hot()).fetchval(
+    done: bool = await database.hot.fetchval(
         _FINISH,
         keep_status,
         propose_title,

@@ -1,16 +1,14 @@
 """Connections, sessions and transactions. Only this file commits.
 
-A process has one `Database`: an SQLAlchemy engine in the role `stonechat_app`, a small raw asyncpg pool in the same role
+A process has one `Database`: an SQLAlchemy engine in the role `stonechat_app`, a few raw asyncpg connections in the same role
 for the chat's hot path (one SQL function a phase, one round trip), and an engine in the role `stonechat_platform` for
 sweepers and operators. The login may differ from the roles: each connection takes its role when it starts.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +17,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
 
+from stonechat.db.hot import HotConnections
 from stonechat.db.tenancy import APP, PLATFORM, TENANT_SETTING, USER_SETTING
 
 STATEMENT_TIMEOUT_SECONDS = 30
@@ -64,9 +63,8 @@ class Database:
         hot_size = max(1, pool_size // 2)
         self.engine = self._engine(APP, pool_size=max(1, pool_size - hot_size))
         self.platform_engine = self._engine(PLATFORM, pool_size=2)
-        self._hot_size = hot_size
-        self._hot: asyncpg.Pool | None = None
-        self._hot_lock = asyncio.Lock()
+        self.hot = HotConnections(self._connect, size=hot_size, wait_seconds=POOL_TIMEOUT_SECONDS)
+        """Those of the chat's hot path. Its SQL functions set their tenant themselves."""
         self._sessions = async_sessionmaker(self.engine, sync_session_class=_TenantSession, expire_on_commit=False)
         self._platform_sessions = async_sessionmaker(
             self.platform_engine, sync_session_class=_TenantSession, expire_on_commit=False
@@ -101,32 +99,18 @@ class Database:
         async with self._platform_sessions() as session, session.begin():
             yield session
 
-    async def hot(self) -> asyncpg.Pool:
-        """The raw pool of the chat's hot path. Its SQL functions set their tenant themselves."""
-        if self._hot is None:
-            async with self._hot_lock:
-                if self._hot is None:
-                    self._hot = await asyncpg.create_pool(
-                        str(self._dsn.render_as_string(hide_password=False)),
-                        min_size=1,
-                        max_size=self._hot_size,
-                        # The functions' statements are look-ups by key: planning them anew never pays.
-                        server_settings=server_settings(APP, login=self._dsn.username)
-                        | {"plan_cache_mode": "force_generic_plan"},
-                        timeout=10,
-                        command_timeout=STATEMENT_TIMEOUT_SECONDS,
-                        reset=_no_reset,
-                    )
-        return self._hot
+    async def _connect(self) -> asyncpg.Connection:
+        # The functions' statements are look-ups by key: planning them anew never pays.
+        asked = server_settings(APP, login=self._dsn.username) | {"plan_cache_mode": "force_generic_plan"}
+        return await asyncpg.connect(
+            self._dsn.render_as_string(hide_password=False),
+            server_settings=asked,
+            timeout=10,
+            command_timeout=STATEMENT_TIMEOUT_SECONDS,
+        )
 
     async def close(self) -> None:
         """Close every connection; the next use opens new ones."""
-        if self._hot is not None:
-            hot, self._hot = self._hot, None
-            await hot.close()
+        await self.hot.close()
         await self.engine.dispose()
         await self.platform_engine.dispose()
-
-
-async def _no_reset(_connection: Any) -> None:
-    """Hot functions set everything transaction-locally, so returning a connection needs no round trip."""
