@@ -20,7 +20,7 @@ from stonechat.errors import RateLimited, TooManyConcurrent
 from stonechat.identity.caller import Caller
 from stonechat.limits import limiter as limiter_module
 from stonechat.limits import slots
-from stonechat.limits.counters import Counters
+from stonechat.limits.counters import Counters, Windows
 from stonechat.limits.limiter import Limiter, address_key
 from stonechat.limits.rules import AgentRules, LimitRules, RulesCache, TenantRules, VisitorRules, put_limits
 from stonechat.limits.state import state_of
@@ -344,3 +344,15 @@ def test_counters_are_bounded_and_expire() -> None:
     assert counters.get("a", now=11) == 0
     assert counters.get("d", now=11) == 1
     assert counters.get("d", now=20) == 0
+
+
+def test_windows_slide_and_are_bounded() -> None:
+    windows = Windows(max_windows=3)
+    windows.put("a", 7, (2, 5))
+    assert windows.counts("a", 7) == (2, 5)
+    assert windows.counts("a", 8) == (5, 0)
+    assert windows.counts("a", 9) == (0, 0)
+    for name in "bcd":
+        windows.put(name, 7, (0, 1))
+    assert windows.counts("a", 7) == (0, 0)
+    assert windows.reset() == 3

@@ -147,50 +147,110 @@ async def process_of(port: int) -> dict[str, float]:
     return found
 
 
-async def turn(
-    connection: Connection, port: int, token: str | None, *, thread_id: str | None
-) -> tuple[str, float, float, int]:
-    """One message and its whole answer: the thread, seconds to the first event, seconds in all, events."""
-    request = message(port, token, AT_ONCE, thread_id=thread_id)
-    started = time.perf_counter()
-    answer = await connection.ask(request)
-    total = time.perf_counter() - started
+def check(answer: bytes) -> None:
+    """Raise `WrongAnswer` unless the whole script is there."""
     if not answer.startswith(b"HTTP/1.1 2"):
         raise WrongAnswer(answer[:500].decode(errors="replace"))
     if not answer.endswith(_END) or answer.count(_DELTA) != len(WORDS) or b'"type":"error"' in answer:
         raise WrongAnswer(answer[-500:].decode(errors="replace"))
-    if thread_id is None:
-        created = answer[answer.index(b"data: ") + 6 :]
-        thread_id = json.loads(created[: created.index(b"\n")])["thread"]["id"]
-    return str(thread_id), connection.first - started, total, answer.count(b"data: {")
+
+
+async def turn(connection: Connection, request: bytes) -> tuple[float, float]:
+    """One message and its whole answer: seconds to the first event, and in all."""
+    started = time.perf_counter()
+    answer = await connection.ask(request)
+    total = time.perf_counter() - started
+    check(answer)
+    return connection.first - started, total
+
+
+class Talk(asyncio.Protocol):
+    """Conversations over one connection, until the time is up: each question follows the whole answer before it.
+
+    No task and no wait: what the load itself costs is taken from the servers that share its cores.
+    """
+
+    def __init__(self, port: int, token: str | None, until: float) -> None:
+        self.turns: list[tuple[float, float]] = []
+        """Seconds to the first event and in all, of each."""
+        self.events = 0
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._port, self._token, self._until = port, token, until
+        self._opening = message(port, token, AT_ONCE)
+        self._next = b""
+        self._asked = 0
+        self._parts: list[bytes] = []
+        self._started = self._first = 0.0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._ask()
+
+    def _ask(self) -> None:
+        assert self._transport is not None  # noqa: S101
+        if self._asked == TURNS:
+            self._asked = 0
+        request = self._next if self._asked else self._opening
+        self._asked += 1
+        self._first, self._started = 0.0, time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._parts.append(data)
+        if not self._first and b"data: " in data:
+            self._first = time.perf_counter()
+        # A refusal is JSON with its length, and comes at once.
+        if not data.endswith(_END) and (len(self._parts) > 1 or b"content-length" not in data):
+            return
+        now, answer, self._parts = time.perf_counter(), b"".join(self._parts), []
+        try:
+            check(answer)
+            if self._asked == 1:
+                self._next = message(self._port, self._token, AT_ONCE, thread_id=thread_of(answer))
+        except (WrongAnswer, ValueError) as error:
+            self._end(error)
+            return
+        self.turns.append((self._first - self._started, now - self._started))
+        self.events += answer.count(b"data: {")
+        if now < self._until:
+            self._ask()
+        else:
+            self._end(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error or WrongAnswer("The connection was closed amid an answer."))
+
+    def _end(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        if not self.over.done():
+            if error is None:
+                self.over.set_result(None)
+            else:
+                self.over.set_exception(error)
+
+
+def thread_of(answer: bytes) -> str:
+    """The thread that an answer's first event created."""
+    created = answer[answer.index(b"data: ") + 6 :]
+    return str(json.loads(created[: created.index(b"\n")])["thread"]["id"])
 
 
 async def run_turns(port: int, tokens: Sequence[str | None], seconds: float) -> dict[str, Any]:
     """Hold conversations over one connection a token for `seconds`: how many turns, how quick, at what cost."""
-    turns: list[tuple[float, float]] = []
-    events = 0
-
-    async def converse(token: str | None, until: float) -> None:
-        nonlocal events
-        connection = await connect(port)
-        try:
-            while time.perf_counter() < until:
-                thread_id = None
-                for _ in range(TURNS):
-                    thread_id, first, total, count = await turn(connection, port, token, thread_id=thread_id)
-                    turns.append((first, total))
-                    events += count
-                    if time.perf_counter() >= until:
-                        break
-        finally:
-            connection.close()
-
     before, started = await process_of(port), time.perf_counter()
-    await asyncio.gather(*(converse(token, started + seconds) for token in tokens))
+    loop, talks = asyncio.get_running_loop(), []
+    for token in tokens:
+        talks.append(Talk(port, token, started + seconds))
+        await loop.create_connection(lambda talk=talks[-1]: talk, "127.0.0.1", port)  # type: ignore[misc]
+    async with asyncio.timeout(seconds + TURN_SECONDS):
+        await asyncio.gather(*(talk.over for talk in talks))
     passed, after = time.perf_counter() - started, await process_of(port)
+    turns = [each for talk in talks for each in talk.turns]
     return {
         "turns": len(turns),
-        "events": events,
+        "events": sum(talk.events for talk in talks),
         "seconds": passed,
         "cpu_seconds": after["cpu"] - before["cpu"],
         "first_event": [first for first, _ in turns],
@@ -246,9 +306,9 @@ async def run_latency(port: int, threads: dict[str, list[str]], turns: int) -> d
     connection = await connect(port)
     for number in range(turns + 5):
         for name, (token, thread_id) in threads.items():
-            _, first, total, _ = await turn(connection, port, token, thread_id=thread_id)
+            times_of_turn = await turn(connection, message(port, token, AT_ONCE, thread_id=thread_id))
             if number >= 5:  # warm by then
-                times[name].append((first, total))
+                times[name].append(times_of_turn)
     connection.close()
     return {
         name: {"first_event": [first for first, _ in found], "whole_answer": [total for _, total in found]}

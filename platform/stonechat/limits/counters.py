@@ -55,6 +55,35 @@ class Counters:
         return size
 
 
+class Windows:
+    """Counts of the running window of time and of the one before it, by key: as bounded as `Counters`."""
+
+    def __init__(self, max_windows: int = MAX_COUNTERS) -> None:
+        self._max = max_windows
+        self._windows: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+
+    def counts(self, key: str, window: int) -> tuple[int, int]:
+        """What was counted in the window before this one, and in this one."""
+        last, previous, current = self._windows.get(key, (0, 0, 0))
+        if last == window:
+            return previous, current
+        return (current, 0) if last == window - 1 else (0, 0)
+
+    def put(self, key: str, window: int, counts: tuple[int, int]) -> None:
+        self._windows[key] = (window, *counts)
+        self._windows.move_to_end(key)
+        while len(self._windows) > self._max:
+            self._windows.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        self._windows.pop(key, None)
+
+    def reset(self) -> int:
+        size = len(self._windows)
+        self._windows.clear()
+        return size
+
+
 class MemoryStorage(AsyncStorage, SlidingWindowCounterSupport, TimestampedSlidingWindow):
     """For the asynchronous limiter. Nothing in it awaits, so that no two hits interleave."""
 
@@ -63,6 +92,7 @@ class MemoryStorage(AsyncStorage, SlidingWindowCounterSupport, TimestampedSlidin
     def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
         super().__init__()
         self._counters = Counters(max_counters)
+        self._windows = Windows(max_counters)
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -81,32 +111,27 @@ class MemoryStorage(AsyncStorage, SlidingWindowCounterSupport, TimestampedSlidin
         return True
 
     async def reset(self) -> int | None:
-        return self._counters.reset()
+        return self._counters.reset() + self._windows.reset()
 
     async def clear(self, key: str) -> None:
         self._counters.forget(key)
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        now = time.time()
-        previous, previous_ttl, current, _ = self._window(key, expiry, now)
-        if floor(previous * previous_ttl / expiry + current) + amount > limit:
+        window, passed = divmod(time.time(), expiry)
+        previous, current = self._windows.counts(key, int(window))
+        if floor(previous * (expiry - passed) / expiry + current) + amount > limit:
             return False
-        _, current_key = self.sliding_window_keys(key, expiry, now)
-        self._counters.add(current_key, amount, expiry=2 * expiry, now=now)
+        self._windows.put(key, int(window), (previous, current + amount))
         return True
 
     async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        return self._window(key, expiry, time.time())
+        window, passed = divmod(time.time(), expiry)
+        previous, current = self._windows.counts(key, int(window))
+        left = expiry - passed
+        return previous, left if previous else 0.0, current, left + expiry
 
-    async def clear_sliding_window(self, key: str, expiry: int) -> None:
-        for window_key in self.sliding_window_keys(key, expiry, time.time()):
-            self._counters.forget(window_key)
-
-    def _window(self, key: str, expiry: int, now: float) -> tuple[int, float, int, float]:
-        previous_key, current_key = self.sliding_window_keys(key, expiry, now)
-        left = expiry - now % expiry
-        previous = self._counters.get(previous_key, now=now)
-        return previous, left if previous else 0.0, self._counters.get(current_key, now=now), left + expiry
+    async def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002
+        self._windows.forget(key)
 
 
 class SyncMemoryStorage(Storage):
