@@ -182,6 +182,26 @@ async def things(walked: ConsoleWorld) -> AsyncIterator[Furniture]:
         yield things
 
 
+class Standing:
+    """One of everything, made when first asked for, for requests that change nothing: looks, and what is refused."""
+
+    def __init__(self, things: Furniture) -> None:
+        self._things = things
+        self._made: dict[tuple[str, ...], dict[str, str]] = {}
+
+    async def ids(self, names: list[str]) -> dict[str, str]:
+        key = tuple(names)
+        if key not in self._made:
+            self._made[key] = await self._things.make(names)
+        return dict(self._made[key])
+
+
+@pytest.fixture(scope="module")
+async def standing(walked: ConsoleWorld) -> AsyncIterator[Standing]:
+    async with furniture(walked, walked.tenant_id) as things:
+        yield Standing(things)
+
+
 async def send(browser: Browser, route: Route, ids: dict[str, str], *, partial: bool | None = None) -> Answer:
     """As a browser would: pages by address, everything else by htmx, with the session's token."""
     partial = route.method != "GET" if partial is None else partial
@@ -218,13 +238,13 @@ async def test_who_is_not_signed_in_is_asked_to(walked: ConsoleWorld) -> None:
 
 @pytest.mark.parametrize("role", ROLES[:-1])
 async def test_what_a_role_may_not_is_refused_by_the_server(
-    walked: ConsoleWorld, things: Furniture, role: Role
+    walked: ConsoleWorld, standing: Standing, role: Role
 ) -> None:
     browser, wrong, tried = await walked.signed_in(role), [], 0
     for route in for_roles(walked):
         if role not in route.lower():
             continue
-        ids = await things.make(route.names)
+        ids = await standing.ids(route.names)
         sentence = f"This needs the role {route.role}; yours is {role}."
         for partial in {route.method != "GET", True}:
             answer = await send(browser, route, ids, partial=partial)
@@ -239,7 +259,7 @@ async def test_what_a_role_may_not_is_refused_by_the_server(
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_what_a_role_may_is_done(walked: ConsoleWorld, things: Furniture, role: Role) -> None:
+async def test_what_a_role_may_is_done(walked: ConsoleWorld, things: Furniture, standing: Standing, role: Role) -> None:
     wrong, tried = [], 0
     reader = await walked.signed_in(role)
     for route in for_roles(walked):
@@ -249,6 +269,8 @@ async def test_what_a_role_may_is_done(walked: ConsoleWorld, things: Furniture, 
         browser = reader if route.method == "GET" else await walked.signed_in(role)
         if "session_id" in route.names:
             ids = {"session_id": await session_of(walked, browser)}
+        elif route.method == "GET":
+            ids = await standing.ids(route.names)
         else:
             ids = await things.make(route.names)
         if (route.method, route.path) == ("DELETE", "/console/members/{person_id}") and role in ("viewer", "editor"):
@@ -296,16 +318,17 @@ async def test_forms_are_answered_with_whole_pages_where_the_script_did_not_load
     assert tried > 40
 
 
-async def test_what_belongs_to_another_tenant_is_not_found(walked: ConsoleWorld, things: Furniture) -> None:
+async def test_what_belongs_to_another_tenant_is_not_found(walked: ConsoleWorld, standing: Standing) -> None:
     owner, wrong, tried = await walked.signed_in("owner"), [], 0
-    async with furniture(walked, await walked.another_tenant()) as elsewhere:
+    async with furniture(walked, await walked.another_tenant()) as things:
+        elsewhere = Standing(things)
         for route in for_roles(walked):
             if not route.names:
                 continue
             if route.names == ["session_id"]:
                 mine, theirs = {}, {"session_id": await session_of(walked, await walked.signed_in("viewer"))}
             else:
-                mine, theirs = await things.make(route.names), await elsewhere.make(route.names)
+                mine, theirs = await standing.ids(route.names), await elsewhere.ids(route.names)
             # All ids are theirs, or one of several.
             for ids in (theirs, *(mine | {name: theirs[name]} for name in route.names)):
                 for partial in {route.method != "GET", True}:

@@ -100,7 +100,7 @@ def test_steps_beyond_the_bound_are_counted() -> None:
 def test_a_row_stays_small_whatever_is_recorded() -> None:
     trace = Trace()
     for _ in range(MAX_SPANS):
-        trace.note("tool", "n" * 5000, **{f"k{n}": ["é" * 9999] * 99 for n in range(99)})
+        trace.note("tool", "n" * 5000, **{f"k{n}": ["é" * (MAX_TEXT + 1)] * (MAX_MEMBERS + 1) for n in range(99)})
     row = finished(trace).columns_json()
     assert len(row) < MAX_BYTES + 60_000
     spans = json.loads(row)["spans"]

@@ -14,7 +14,7 @@ from stonechat.db.session import Database
 from stonechat.jobs import enqueue
 from stonechat.jobs.attempts import MAX_CRASHES
 from support import poison_worker
-from support.jobs import jobs_of
+from support.jobs import jobs_of, until
 from support.postgres import TestDatabase
 
 WORKER = Path(poison_worker.__file__)
@@ -32,7 +32,7 @@ async def test_a_job_that_kills_its_worker_is_held_and_the_others_are_done(
     deaths, said = 0, ""
     while "gave up" not in said:
         assert deaths <= MAX_CRASHES, "the job goes on killing"
-        code, said_now = await _work_until_it_dies_or_gives_up(test_database.web_url, kind)
+        code, said_now = await _work_until_it_dies_or_gives_up(test_database, kind)
         said += said_now
         deaths += code == -signal.SIGKILL
 
@@ -42,10 +42,13 @@ async def test_a_job_that_kills_its_worker_is_held_and_the_others_are_done(
     assert [job["status"] for job in await jobs_of(test_database.admin_url, kind)] == ["failed"]
 
 
-async def _work_until_it_dies_or_gives_up(url: str, kind: str) -> tuple[int | None, str]:
+async def _work_until_it_dies_or_gives_up(test_database: TestDatabase, kind: str) -> tuple[int | None, str]:
+    async def is_written_down() -> bool:
+        return [job["status"] for job in await jobs_of(test_database.admin_url, kind)] == ["failed"]
+
     sources = str(Path(stonechat.__file__).parent.parent)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", str(WORKER), url, kind,
+        sys.executable, "-P", str(WORKER), test_database.web_url, kind,
         env=os.environ | {"PYTHONPATH": sources},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
@@ -56,7 +59,7 @@ async def _work_until_it_dies_or_gives_up(url: str, kind: str) -> tuple[int | No
             while line := (await process.stdout.readline()).decode():
                 said += line
                 if "gave up" in said and said.count("done") >= 3:
-                    await asyncio.sleep(1)  # the verdict is written a moment after it is spoken
+                    await until(is_written_down)  # a moment after it is spoken
                     process.terminate()
             return await process.wait(), said
     finally:
