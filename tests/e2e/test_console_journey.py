@@ -36,7 +36,7 @@ Wash wool at 30 degrees with a wool detergent, and dry it flat. Never tumble-dry
 
 @pytest.fixture(scope="module")
 async def shop(stonechat: Running) -> AsyncIterator[Company]:
-    async with company(stonechat, "Harbour Wool", email="maria@harbourwool.example") as shop:
+    async with company(stonechat, "Harbour Wool", email="maria@harbourwool.example", by_command=True) as shop:
         yield shop
 
 
@@ -161,6 +161,7 @@ async def test_from_the_invitation_to_a_cited_answer(browser: Browser, shop: Com
         complaints = [complaints_of(each) for each in (owner, page, visitor)]
         await invite_and_join(owner, page, shop)
         await expect(page.get_by_text("0 of 5 done")).to_be_visible()
+        await page.clock.install()
 
         await add_knowledge(page)
         await make_agent(page)
@@ -181,7 +182,8 @@ async def test_from_the_invitation_to_a_cited_answer(browser: Browser, shop: Com
             re.compile("returns", re.IGNORECASE)
         )
 
-        await expect(page.get_by_text(f"on {site.origin}").first).to_be_visible(timeout=25_000)  # without a reload
+        await page.clock.fast_forward(10_000)  # when it asks again; without a reload
+        await expect(page.get_by_text(f"on {site.origin}").first).to_be_visible(timeout=25_000)
         await picture(page, "install")
         await go(page, "Conversations")
         await page.get_by_role("link", name=re.compile("return a blanket")).first.click()
