@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
@@ -23,10 +23,9 @@ from stonechat.operator.bulletin import Notice
 from stonechat.operator.sign_in import OperatorSession, find_looking, look_through
 from stonechat.operator.support import Grant, forget_look, note_look, open_grant
 from stonechat.web import client_address
-from stonechat_admin import render
+from stonechat_admin.answering import Answering
 from stonechat_admin.cookies import OPERATOR, read_cookie, session_token
 from stonechat_admin.csrf import check_origin, check_token
-from stonechat_admin.render import ToastKind
 from stonechat_admin.standing import NO_BILLING, Standing, membership_query, standing_of
 
 _RANK: dict[Role, int] = {"viewer": 0, "editor": 1, "admin": 2, "owner": 3}
@@ -49,11 +48,9 @@ SUSPENDED = Notice(
 
 
 @dataclass(frozen=True)
-class Console:
+class Console(Answering):
     """A person at work in a tenant. `session` is one transaction: committed when the view returns, undone if it raises."""
 
-    request: Request
-    services: Services
     session: AsyncSession
     actor: Actor
     signed_in: SignedIn
@@ -65,15 +62,12 @@ class Console:
     """The grant under which an operator, who is no member, looks at this tenant."""
     standing: Standing = NO_BILLING
     """Whether plans are sold here, and what is owed."""
+    is_suspended: bool = False
+    """Then this is to read, to export or to delete; what would ask a model is for the view to refuse."""
 
     @property
     def tenant_id(self) -> UUID:
         return self.actor.tenant_id
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether htmx asks for a fragment."""
-        return render.is_partial(self.request)
 
     def may(self, role: Role) -> bool:
         """Whether this person's role is at least `role`."""
@@ -83,30 +77,6 @@ class Console:
         """Raise `RoleTooLow` unless this person's role is at least `role`."""
         if not self.may(role):
             raise RoleTooLow(f"This needs the role {role}; yours is {self.role}. Ask an admin of {self.tenant_name}.")
-
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """A whole page in the frame."""
-        return render.page(self.request, template, status=status, **values)
-
-    def fragment(
-        self,
-        template: str | None = None,
-        *,
-        status: int = 200,
-        toast: str | None = None,
-        kind: ToastKind = "success",
-        close: bool = False,
-        show: str | None = None,
-        **values: Any,
-    ) -> Response:
-        """A part of the page, for htmx; `toast` says what happened, `close` shuts the open dialog, `show` opens one."""
-        return render.fragment(
-            self.request, template, status=status, toast=toast, kind=kind, close=close, show=show, **values
-        )
-
-    def go(self, url: str, *, toast: str | None = None) -> Response:
-        """On to another page; the toast is shown there."""
-        return render.go(self.request, url, toast=toast)
 
 
 async def signed_in(request: Request, services: AppServices) -> SignedIn:
@@ -211,13 +181,25 @@ def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
             if found is None:
                 raise Elsewhere("/console/tenants")
             held, name, status, *_ = found
-            if status != "active":
+            is_suspended = status != "active"
+            if is_suspended:
                 if not is_open_to(request.method, request.url.path):
                     raise TenantSuspended(FOR_ITS_PEOPLE.format(name=name))
                 notices = (SUSPENDED, *notices)
             actor = Actor(person.tenant_id, "person", person.person_id, frozenset({SCOPE_OF_ROLE[held]}))
             standing = standing_of(found, through_stripe=services.billing.gateway is not None)
-            working = Console(request, services, session, actor, person, held, name, notices, standing=standing)
+            working = Console(
+                request,
+                services,
+                session,
+                actor,
+                person,
+                held,
+                name,
+                notices,
+                standing=standing,
+                is_suspended=is_suspended,
+            )
             request.state.console = working
             working.require(role)
             yield working

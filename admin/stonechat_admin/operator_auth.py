@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat.api.dependencies import AppServices, Services
+from stonechat.api.dependencies import AppServices
+from stonechat.errors import InvalidInput
 from stonechat.operator.operators import Operator
 from stonechat.operator.sign_in import OperatorSession, find_session
-from stonechat_admin import render
+from stonechat_admin.answering import Answering
 from stonechat_admin.auth import client_key
 from stonechat_admin.cookies import OPERATOR, read_cookie
 from stonechat_admin.csrf import check_origin, check_token
-from stonechat_admin.render import ToastKind
+from stonechat_admin.forms import refused
 
 
 @dataclass(frozen=True)
-class Desk:
+class Desk(Answering):
     """An operator at work. `session` is one transaction over all tenants, which writes the platform's own tables only."""
 
-    request: Request
-    services: Services
     session: AsyncSession
     signed_in: OperatorSession
 
@@ -32,34 +31,23 @@ class Desk:
     def operator(self) -> Operator:
         return self.signed_in.operator
 
-    @property
-    def is_partial(self) -> bool:
-        """Whether htmx asks for a fragment."""
-        return render.is_partial(self.request)
-
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """A whole page in the frame of this room."""
-        return render.page(self.request, template, status=status, **values)
-
-    def fragment(
+    async def take(
         self,
-        template: str | None = None,
+        deed: Awaitable[object],
         *,
-        status: int = 200,
-        toast: str | None = None,
-        kind: ToastKind = "success",
-        close: bool = False,
-        show: str | None = None,
+        form: str,
+        typed: Mapping[str, Any],
+        back: str,
+        toast: str,
+        about: str = "reason",
         **values: Any,
     ) -> Response:
-        """A part of the page, for htmx."""
-        return render.fragment(
-            self.request, template, status=status, toast=toast, kind=kind, close=close, show=show, **values
-        )
-
-    def go(self, url: str, *, toast: str | None = None) -> Response:
-        """On to another page; the toast is shown there."""
-        return render.go(self.request, url, toast=toast)
+        """Do what a form asks for, and go `back`; where something does not fit, the template `form` once more, saying so."""
+        try:
+            await deed
+        except InvalidInput as error:
+            return self.fragment(form, status=422, form=refused(error, typed, about=about), **values)
+        return self.go(back, toast=toast)
 
 
 async def proven(request: Request, services: AppServices) -> OperatorSession:

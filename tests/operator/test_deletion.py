@@ -113,6 +113,17 @@ async def test_nothing_of_a_deleted_tenant_is_left_in_the_queue(world: ConsoleWo
     assert str(other) in log
 
 
+async def test_the_log_of_a_deleted_tenants_mails_goes_with_it(world: ConsoleWorld) -> None:
+    desk, tenant_id = await at_desk(world), await world.another_tenant("Mailed")
+    owner = await world.signed_in("owner", tenant_id=tenant_id)
+    email = f"invited-{uuid4().hex[:8]}@example.com"
+    await owner.htmx("POST", "/console/invitations", {"email": email, "role": "viewer"})
+    assert (await desk.page(f"/operator/mail?recipient={email}")).all("#mails")
+    await due(desk, tenant_id)
+    assert await sweep(world) == 1
+    assert not (await desk.page(f"/operator/mail?recipient={email}")).all("#mails")
+
+
 async def test_once_its_deletion_has_begun_a_tenant_is_not_opened_again(world: ConsoleWorld) -> None:
     desk, tenant_id = await at_desk(world), await world.another_tenant("Half gone")
     path = f"/operator/tenants/{tenant_id}"

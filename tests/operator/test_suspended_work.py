@@ -97,6 +97,7 @@ async def test_its_people_read_export_and_delete_and_change_nothing(world: Conso
                     assert "is suspended" in answer.toast, f"{method} {path}"
                     tried += 1
             assert tried > 40
+            await owner.page("/console/knowledge/search?q=returns", status=403)  # which would ask a model
             await owner.htmx("DELETE", f"/console/conversations/{thread}")
         assert "suspended" not in (await owner.page("/console/conversations")).text
 

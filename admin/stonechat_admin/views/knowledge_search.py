@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from stonechat.accounts.suspension import FOR_ITS_PEOPLE
+from stonechat.errors import TenantSuspended
 from stonechat.knowledge.excerpt import best_excerpt
 from stonechat.knowledge.highlight import matched_words
 from stonechat.knowledge.search import Passage, search_within
@@ -44,6 +46,8 @@ class FoundPassage:
 @router.get("")
 async def try_search(console: Viewer, q: Annotated[str, Query(max_length=MAX_QUESTION)] = "") -> Response:
     question = " ".join(q.replace("\x00", " ").split())
+    if question and console.is_suspended:
+        raise TenantSuspended(FOR_ITS_PEOPLE.format(name=console.tenant_name))
     passages = await search_within(
         console.session, console.services.knowledge, console.tenant_id, question, limit=PASSAGES
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,7 +15,6 @@ from stonechat.operator.operators import record
 from stonechat.operator.tenant import require_tenant
 from stonechat.plans.catalog import list_plans
 from stonechat.plans.terms import NUMBER_FIELDS
-from stonechat_admin.forms import refused
 from stonechat_admin.operator_auth import AtDesk, Desk, Proven
 from stonechat_admin.operator_pages import FIELDS, moment_of, tenant_of
 from stonechat_admin.render import go
@@ -29,31 +29,24 @@ Word = Annotated[str, Form(max_length=200)]
 @router.post(f"{PATH}/suspend")
 async def suspend(tenant_id: str, desk: AtDesk, reason: Text = "") -> Response:
     tenant = tenant_of(tenant_id)
-    try:
-        await levers.suspend_tenant(desk.session, desk.operator, tenant, database=desk.services.database, reason=reason)
-    except InvalidInput as error:
-        return _again(desk, "suspend", tenant_id, error, {"reason": reason})
-    return desk.go(_back(tenant_id), toast="Suspended. Visitors are told within a second.")
+    deed = levers.suspend_tenant(desk.session, desk.operator, tenant, database=desk.services.database, reason=reason)
+    return await _take(
+        desk, deed, "suspend", tenant_id, {"reason": reason}, toast="Suspended. Visitors are told within a second."
+    )
 
 
 @router.post(f"{PATH}/resume")
 async def resume(tenant_id: str, desk: AtDesk, reason: Text = "") -> Response:
     tenant = tenant_of(tenant_id)
-    try:
-        await levers.resume_tenant(desk.session, desk.operator, tenant, database=desk.services.database, reason=reason)
-    except InvalidInput as error:
-        return _again(desk, "resume", tenant_id, error, {"reason": reason})
-    return desk.go(_back(tenant_id), toast="Open again.")
+    deed = levers.resume_tenant(desk.session, desk.operator, tenant, database=desk.services.database, reason=reason)
+    return await _take(desk, deed, "resume", tenant_id, {"reason": reason}, toast="Open again.")
 
 
 @router.post(f"{PATH}/notes")
 async def add_note(tenant_id: str, desk: AtDesk, text: Text = "") -> Response:
     tenant = await require_tenant(desk.session, tenant_of(tenant_id))
-    try:
-        await levers.add_note(desk.session, desk.operator, tenant.tenant_id, text=text)
-    except InvalidInput as error:
-        return _again(desk, "note", tenant_id, error, {"text": text}, about="text")
-    return desk.go(_back(tenant_id), toast="Noted.")
+    deed = levers.add_note(desk.session, desk.operator, tenant.tenant_id, text=text)
+    return await _take(desk, deed, "note", tenant_id, {"text": text}, toast="Noted.", about="text")
 
 
 @router.post(f"{PATH}/notes/{{note_id}}/remove")
@@ -71,8 +64,7 @@ async def add_override(
     reason: Text = "",
     expires_at: Word = "",
 ) -> Response:
-    typed = {"field": field, "value": value, "reason": reason, "expires_at": expires_at}
-    try:
+    async def make() -> None:
         await levers.add_override(
             desk.session,
             desk.operator,
@@ -83,9 +75,10 @@ async def add_override(
             reason=reason,
             expires_at=_moment(expires_at),
         )
-    except InvalidInput as error:
-        return _again(desk, "override", tenant_id, error, typed)
-    return desk.go(_back(tenant_id), toast="The exception holds from the next question on.")
+
+    typed = {"field": field, "value": value, "reason": reason, "expires_at": expires_at}
+    toast = "The exception holds from the next question on."
+    return await _take(desk, make(), "override", tenant_id, typed, toast=toast)
 
 
 @router.post(f"{PATH}/overrides/{{override_id}}/revoke")
@@ -104,24 +97,18 @@ async def revoke_override(tenant_id: str, override_id: str, desk: AtDesk) -> Res
 async def put_on_plan(
     tenant_id: str, desk: AtDesk, plan_key: Word = "", trial_days: Word = "0", reason: Text = ""
 ) -> Response:
-    try:
-        await plans.put_on_plan(
-            desk.session,
-            desk.operator,
-            tenant_of(tenant_id),
-            database=desk.services.database,
-            plan_key=plan_key.replace("\x00", ""),
-            trial_days=int(trial_days) if trial_days.isdecimal() and len(trial_days) < 5 else 0,
-            reason=reason,
-        )
-    except InvalidInput as error:
-        if not desk.is_partial:
-            return desk.go(_back(tenant_id), toast=str(error))
-        typed = {"plan_key": plan_key, "trial_days": trial_days, "reason": reason}
-        values: dict[str, Any] = {"tenant_id": tenant_id, "plans": await list_plans(desk.session)}
-        form = refused(error, typed, about="reason")
-        return desk.fragment("operator/tenants/_plan_form.html", status=422, form=form, **values)
-    return desk.go(_back(tenant_id), toast="The plan holds from now on.")
+    offered = await list_plans(desk.session)
+    deed = plans.put_on_plan(
+        desk.session,
+        desk.operator,
+        tenant_of(tenant_id),
+        database=desk.services.database,
+        plan_key=plan_key.replace("\x00", ""),
+        trial_days=int(trial_days) if trial_days.isdecimal() and len(trial_days) < 5 else 0,
+        reason=reason,
+    )
+    typed = {"plan_key": plan_key, "trial_days": trial_days, "reason": reason}
+    return await _take(desk, deed, "plan", tenant_id, typed, toast="The plan holds from now on.", plans=offered)
 
 
 @router.post(f"{PATH}/invoices/{{invoice_id}}/paid")
@@ -139,19 +126,17 @@ async def pay_invoice(tenant_id: str, invoice_id: str, desk: AtDesk) -> Response
 
 @router.post(f"{PATH}/deletion")
 async def plan_deletion(tenant_id: str, desk: AtDesk, reason: Text = "", days: Word = "") -> Response:
-    try:
-        await levers.plan_deletion(
-            desk.session,
-            desk.operator,
-            tenant_of(tenant_id),
-            database=desk.services.database,
-            reason=reason,
-            days=int(days) if days.isdecimal() and len(days) < 4 else 0,
-        )
-    except InvalidInput as error:
-        return _again(desk, "deletion", tenant_id, error, {"reason": reason, "days": days})
+    deed = levers.plan_deletion(
+        desk.session,
+        desk.operator,
+        tenant_of(tenant_id),
+        database=desk.services.database,
+        reason=reason,
+        days=int(days) if days.isdecimal() and len(days) < 4 else 0,
+    )
     desk.services.bulletin.forget()
-    return desk.go(_back(tenant_id), toast="The deletion is planned. You can call it off until it is due.")
+    toast = "The deletion is planned. You can call it off until it is due."
+    return await _take(desk, deed, "deletion", tenant_id, {"reason": reason, "days": days}, toast=toast)
 
 
 @router.post(f"{PATH}/deletion/cancel")
@@ -174,18 +159,13 @@ async def sync(tenant_id: str, request: Request, services: AppServices, held: Pr
     return go(request, _back(tenant_id), toast="The subscription was looked at anew.")
 
 
-def _again(
-    desk: Desk, name: str, tenant_id: str, error: InvalidInput, typed: dict[str, Any], *, about: str = "reason"
+async def _take(
+    desk: Desk, deed: Awaitable[object], name: str, tenant_id: str, typed: dict[str, Any], *, toast: str, **more: Any
 ) -> Response:
-    """The form once more, with what is wrong."""
-    form = refused(error, typed, about=about)
-    if not desk.is_partial:
-        return desk.go(_back(tenant_id), toast=str(error))
-    return desk.fragment(f"operator/tenants/_{name}_form.html", status=422, form=form, **_form_values(tenant_id))
-
-
-def _form_values(tenant_id: str) -> dict[str, Any]:
-    return {"tenant_id": tenant_id, "fields": FIELDS, "days": levers.DELETION_DAYS}
+    """Of the forms on a tenant's page: see `Desk.take`."""
+    values = {"tenant_id": tenant_id, "fields": FIELDS, "days": levers.DELETION_DAYS} | more
+    form = f"operator/tenants/_{name}_form.html"
+    return await desk.take(deed, form=form, typed=typed, back=_back(tenant_id), toast=toast, **values)
 
 
 def _back(tenant_id: str) -> str:

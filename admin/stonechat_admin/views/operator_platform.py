@@ -67,8 +67,6 @@ async def announce(
             ends_at=_moment("ends_at", ends_at),
         )
     except InvalidInput as error:
-        if not desk.is_partial:
-            return desk.go(ANNOUNCEMENTS, toast=str(error))
         form = refused(error, typed, about="title")
         return desk.fragment("operator/platform/_announcement_form.html", status=422, form=form)
     desk.services.bulletin.forget()
@@ -138,8 +136,6 @@ async def save_settings(
     try:
         changed = await settings.change_settings(desk.session, desk.operator, changes=typed)
     except InvalidInput as error:
-        if not desk.is_partial:
-            return desk.go(SETTINGS, toast=str(error))
         values = await _settings(desk, refused(error, typed))
         return desk.fragment("operator/platform/_settings_form.html", status=422, **values)
     return desk.go(SETTINGS, toast="Saved." if changed else "Nothing changed.")

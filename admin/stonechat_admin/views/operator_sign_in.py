@@ -90,8 +90,8 @@ async def check_code(
 
 
 @router.post("/operator/logout")
-async def logout(request: Request, services: AppServices, _held: Proven) -> Response:
-    await end_session(services.database, read_cookie(request, OPERATOR))
+async def logout(request: Request, services: AppServices, held: Proven) -> Response:
+    await end_session(services.database, held)
     response = go(request, "/operator/login", toast="You are signed out.")
     clear_cookie(request, response, OPERATOR)
     return response

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Form, Request, Response
 from stonechat.api.dependencies import AppServices
 from stonechat.errors import InvalidInput, NotFound
 from stonechat.operator import support
-from stonechat.operator.operators import record
 from stonechat.operator.sign_in import look_through
 from stonechat.operator.tenant import require_tenant
 from stonechat_admin.forms import refused
@@ -27,6 +26,7 @@ Word = Annotated[str, Form(max_length=20)]
 @router.post(PATH)
 async def ask(tenant_id: str, desk: AtDesk, reason: Text = "", minutes: Word = "60", access: Word = "read") -> Response:
     tenant = await require_tenant(desk.session, tenant_of(tenant_id))
+    back = f"/operator/tenants/{tenant.tenant_id}"
     try:
         grant = await support.ask_for_grant(
             desk.session,
@@ -38,13 +38,11 @@ async def ask(tenant_id: str, desk: AtDesk, reason: Text = "", minutes: Word = "
             access="write" if access == "write" else "read",
         )
     except InvalidInput as error:
-        if not desk.is_partial:
-            return desk.go(f"/operator/tenants/{tenant.tenant_id}", toast=str(error))
         form = refused(error, {"reason": reason, "minutes": minutes, "access": access}, about="reason")
         values: dict[str, Any] = {"tenant_id": str(tenant.tenant_id), "minutes": support.MINUTES}
         return desk.fragment("operator/tenants/_grant_form.html", status=422, form=form, **values)
     toast = "The look is open." if grant.state == "open" else "Asked. It opens when the tenant agrees."
-    return desk.go(f"/operator/tenants/{tenant.tenant_id}", toast=toast)
+    return desk.go(back, toast=toast)
 
 
 @router.post(f"{PATH}/{{grant_id}}/enter")
@@ -56,8 +54,6 @@ async def enter(tenant_id: str, grant_id: str, request: Request, services: AppSe
         raise NotFound("This look is not open, or not yours.")
     grant, _ = found
     await look_through(services.database, held, grant_id=grant.id, tenant_id=tenant)
-    async with services.database.platform() as platform:
-        await record(platform, held.operator, "support.enter", tenant_id=tenant, subject_id=grant.id)
     return go(request, "/console")
 
 

@@ -41,7 +41,7 @@ async def _pieces(database: Database, actor: Actor, wanted: Wanted, form: Format
     match form:
         case "csv":
             write = _as_csv
-            yield csv_text(COLUMNS, ()).encode()
+            yield csv_text((), headings=COLUMNS).encode()
         case "jsonl":
             write = _as_lines
         case _:
@@ -72,8 +72,7 @@ def _as_lines(entries: Sequence[AuditView]) -> str:
 
 def _as_csv(entries: Sequence[AuditView]) -> str:
     """Rows without their headings, which stand at the top of the file once."""
-    rows = ([*told.values(), json.dumps(detail, ensure_ascii=False)] for told, detail in map(_told, entries))
-    return csv_text(COLUMNS, rows).partition("\r\n")[2]
+    return csv_text([*told.values(), json.dumps(detail, ensure_ascii=False)] for told, detail in map(_told, entries))
 
 
 def _told(entry: AuditView) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -98,6 +98,7 @@ async def _delete(database: Database, knowledge: Knowledge, billing: BillingServ
         await session.execute(text("delete from suspended_tenants where tenant_id = :tenant"), {"tenant": tenant_id})
         await session.execute(text("delete from operator_notes where tenant_id = :tenant"), {"tenant": tenant_id})
         await session.execute(text("delete from tenant_summaries where tenant_id = :tenant"), {"tenant": tenant_id})
+        await session.execute(text("delete from mail_log where tenant_id = :tenant"), {"tenant": tenant_id})
         session.add(
             OperatorAuditRow(
                 audit_id=ids.new_id("aud"),

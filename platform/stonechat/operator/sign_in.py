@@ -82,6 +82,7 @@ async def prove_password(database: Database, email: str, *, password: str, addre
                 expires_at=now + PENDING_LIFETIME,
             )
         )
+        await record(session, Operator(found, person.person_id, person.email, person.name, address), "operator.password")
     return token
 
 
@@ -193,19 +194,24 @@ async def prove_code(
     return token, codes
 
 
-async def end_session(database: Database, token: str | None) -> None:
+async def end_session(database: Database, held: OperatorSession) -> None:
     """Sign out. A session that ended already stays ended."""
     async with database.platform() as session:
-        await session.execute(delete(OperatorSessionRow).where(OperatorSessionRow.token_hash == _digest(token or "")))
+        mine = delete(OperatorSessionRow).where(OperatorSessionRow.token_hash == held.token_hash)
+        if await session.scalar(mine.returning(OperatorSessionRow.operator_id)) is not None:
+            await record(session, held.operator, "operator.sign_out")
 
 
 async def look_through(
     database: Database, held: OperatorSession, *, grant_id: str | None, tenant_id: UUID | None
 ) -> None:
     """From now on this session sees the tenant's console, under the grant; None to see it no more."""
+    action = "support.enter" if grant_id is not None else "support.leave"
     async with database.platform() as session:
         mine = update(OperatorSessionRow).where(OperatorSessionRow.token_hash == held.token_hash)
         await session.execute(mine.values(grant_id=grant_id, grant_tenant_id=tenant_id))
+        subject, where = grant_id or held.grant_id, tenant_id or held.grant_tenant_id
+        await record(session, held.operator, action, tenant_id=where, subject_id=subject)
 
 
 async def purge_sessions(database: Database) -> None:

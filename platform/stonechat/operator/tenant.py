@@ -41,6 +41,8 @@ class Counts:
     members: int
     conversations: int
     """Of the last 30 days."""
+    tokens_on_no_invoice: int
+    """Beyond the plan, and too late for the invoice of their period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ _COUNTS = text("""
         (select count(*) from documents where tenant_id = :tenant) as documents,
         (select count(*) from memberships where tenant_id = :tenant) as members,
         (select count(*) from (select 1 from threads where tenant_id = :tenant
-            and updated_at > now() - interval '30 days' limit 10000) as recent) as conversations""")
+            and updated_at > now() - interval '30 days' limit 10000) as recent) as conversations,
+        (select coalesce(sum(tokens), 0)::bigint from meter_outbox
+            where tenant_id = :tenant and state = 'expired') as tokens_on_no_invoice""")
 _MEMBERS = text("""
     select p.email, p.name, m.role from memberships m join people p on p.person_id = m.person_id
     where m.tenant_id = :tenant order by m.created_at, p.email limit :most""")
