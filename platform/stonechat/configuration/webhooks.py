@@ -42,9 +42,9 @@ async def apply_webhooks(work: Work, entries: Sequence[WebhookEntry]) -> None:
         entry_name=lambda entry: by_entry[id(entry)],
         row_name=lambda view: view.url,
     )
-    for view in others:
-        if work.left_over("webhook endpoint", view.url):
-            await endpoints.delete_endpoint(session, actor, endpoint_id=view.id)
+    for other in others:
+        if work.left_over("webhook endpoint", other.url):
+            await endpoints.delete_endpoint(session, actor, endpoint_id=other.id)
     for number, (entry, url, view) in enumerate(zip(entries, urls, found, strict=True)):
         path, wanted = f"webhook_endpoints.{number}", _wanted(entry, url)
         with work.at(path):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from sqlalchemy import delete, select, update
 
 from stonechat import clock
+from stonechat.accounts.actor import Actor
+from stonechat.accounts.audit import record_audit
 from stonechat.chat import models
 from stonechat.chat.attachment_sweeper import remove_files
 from stonechat.chat.hub import RunHub
@@ -22,16 +24,20 @@ AT_ONCE = 200
 """Files whose bytes go before the answer is given; of more, the sweeper removes the rest within minutes."""
 
 
-async def erase_visitor(database: Database, visitor: Visitor, *, hub: RunHub, files: FileStore) -> None:
+async def erase_visitor(
+    database: Database, visitor: Visitor, *, hub: RunHub, files: FileStore, by: Actor | None = None
+) -> None:
     """Delete all that the tenant keeps of the visitor, whichever of its agents they spoke with. Doing it again is no error.
 
     Answers being written stop. From the moment this returns nothing of it is found; a session that is still open goes on
-    as a stranger's.
+    as a stranger's. `by` is who of the tenant asked for it, and is noted in its audit log; none is the visitor.
     """
     tenant_id, user_id = visitor.tenant_id, visitor.user_id
     thread, run, attachment, events = models.Thread, models.RunRow, models.Attachment, models.RunEvents
     mine = (thread.tenant_id == tenant_id, thread.user_id == user_id)
     async with database.tenant(tenant_id, user_id=user_id) as session:
+        if by is not None:
+            await record_audit(session, by, "user.erase", subject_id=user_id)
         # An answer that another process writes ends when it finds its run gone; this tells it sooner.
         await session.execute(
             update(run)

@@ -97,7 +97,7 @@ async def export_user(
 ) -> AsyncIterator[bytes]:
     """All that is kept of one of them, as `export_visitor` writes it. Raises `NotFound` before the first piece."""
     actor.require("read")
-    async with database.tenant(actor.tenant_id) as session:
+    async with database.tenant(actor.tenant_id, user_id=user_id) as session:
         await _require(session, actor, user_id)
         await record_audit(session, actor, "user.export", subject_id=user_id)
     return export_visitor(database, _Asked(actor.tenant_id, user_id), attachments=attachments)
@@ -106,11 +106,9 @@ async def export_user(
 async def erase_user(database: Database, actor: Actor, *, user_id: str, hub: RunHub, files: FileStore) -> None:
     """Forget one of them, as `erase_visitor` does. Raises `NotFound` where there is nothing, also the second time."""
     actor.require("admin")
-    async with database.tenant(actor.tenant_id) as session:
+    async with database.tenant(actor.tenant_id, user_id=user_id) as session:
         await _require(session, actor, user_id)
-        # Noted first: what is being erased must not depend on a second transaction to be accounted for.
-        await record_audit(session, actor, "user.erase", subject_id=user_id)
-    await erase_visitor(database, _Asked(actor.tenant_id, user_id), hub=hub, files=files)
+    await erase_visitor(database, _Asked(actor.tenant_id, user_id), hub=hub, files=files, by=actor)
 
 
 async def _require(session: AsyncSession, actor: Actor, user_id: str) -> None:
