@@ -9,9 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from stonechat import clock
+from stonechat.accounts.actor import system
 from stonechat.billing.models import BillingEventRow, InvoiceRow
 from stonechat.jobs import enqueue
 from stonechat.operator import sign_in
+from stonechat.webhooks.deliveries import send_test_event
+from stonechat.webhooks.endpoints import EndpointFields, create_endpoint
 from support.console import Browser, ConsoleWorld
 from support.operator_routes import operator_routes
 from support.operators import PASSWORD, at_desk, code_of, make_operator, press
@@ -85,6 +88,19 @@ class Deeds:
             )  # fmt: skip
         return {"event_id": event_id}, {}
 
+    async def delivery(self) -> tuple[dict[str, str], dict[str, str]]:
+        services, actor = self.world.services, system(self.tenant_id)
+        async with services.database.tenant(self.tenant_id) as session:
+            made = await create_endpoint(
+                session,
+                actor,
+                keyring=services.keyring,
+                settings=services.settings,
+                fields=EndpointFields(url="https://logged.example/hook"),
+            )
+            sent = await send_test_event(session, actor, endpoint_id=made.id)
+        return {"endpoint_id": made.id, "delivery_id": sent.id}, {}
+
     async def plan(self) -> tuple[dict[str, str], dict[str, str]]:
         form = {"key": f"p{uuid4().hex[:8]}", "name": "Logged", "price": "1", "currency": "usd", "interval": "month"}
         await press(self.desk, "/operator/plans", form)
@@ -134,6 +150,7 @@ FORMS: dict[str, tuple[Prepare, dict[str, str]]] = {
     "/operator/support/leave": (Deeds.looking, {}),
     "/operator/jobs/{job_id}/replay": (Deeds.job, {}),
     "/operator/events/{event_id}/replay": (Deeds.event, {}),
+    "/operator/deliveries/{tenant_id}/{endpoint_id}/{delivery_id}/replay": (Deeds.delivery, {}),
     "/operator/plans": (Deeds.plan, {}),
     "/operator/plans/{key}/retire": (Deeds.plan, {}),
     "/operator/announcements": (Deeds.announcement, {}),

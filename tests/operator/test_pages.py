@@ -20,6 +20,7 @@ LISTS = (
     "revenue",
     "plans",
     "events",
+    "deliveries",
     "jobs",
     "mail",
     "flags",
@@ -63,6 +64,7 @@ async def test_the_tenants_page_and_a_replay_ask_few_queries(world: ConsoleWorld
         ("/operator/mail?recipient=nobody@example.com", "Search for a whole address"),
         ("/operator/audit?action=none", "Search for a whole address"),
         ("/operator/replay", "before anybody is on it"),
+        ("/operator/deliveries?tenant=nobody", "Tenants add endpoints under Webhooks"),
     ],
 )
 async def test_an_empty_list_says_what_to_do(world: ConsoleWorld, path: str, teaches: str) -> None:
@@ -91,6 +93,8 @@ async def test_nothing_opens_to_who_is_not_an_operator(world: ConsoleWorld) -> N
             job_id="1",
             operator_id="x",
             announcement_id="x",
+            endpoint_id="x",
+            delivery_id="x",
             key="sign_up",
         )
         for browser in (owner, stranger):
@@ -122,6 +126,8 @@ async def test_what_is_not_there_is_not_found(world: ConsoleWorld, path: str) ->
         "/operator/tenants?q=%25_%5C&page=2000",
         "/operator/jobs?status=%00&kind=%00&before=99999999999999999999999",
         "/operator/events?state=%00&before=%00",
+        "/operator/deliveries?status=%00&tenant=%00&before=%00",
+        "/operator/deliveries?before=00000000-0000-0000-0000-000000000001:%00",
         "/operator/mail?recipient=%00&before=%00",
         "/operator/audit?email=%00&before=%00",
     ],

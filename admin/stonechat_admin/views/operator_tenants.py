@@ -25,7 +25,7 @@ PATH = "/operator/tenants"
 SORT_NAMES = {
     "name": "Name",
     "newest": "Newest first",
-    "revenue": "Revenue",
+    "revenue": "List price",
     "cost": "Model cost",
     "margin": "Margin, worst first",
     "answers": "Answers",
@@ -102,7 +102,7 @@ async def export_tenants(
         "plan_status",
         "answers_30d",
         "tokens_30d",
-        "revenue_micros_30d",
+        "list_price_micros_30d",
         "cost_micros_30d",
         "margin_micros_30d",
         "last_seen_at",
