@@ -55,6 +55,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("members", "Members", "/console/members", "users"),
             Entry("api-keys", "API keys", "/console/api-keys", "key-round", "admin"),
+            Entry("webhooks", "Webhooks", "/console/webhooks", "send", "admin"),
             Entry("audit-log", "Audit log", "/console/audit-log", "scroll-text", "admin"),
             Entry("support", "Support access", "/console/support", "eye", "admin"),
         ),
@@ -82,6 +83,7 @@ OPERATOR_GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Machinery",
         (
             Entry("events", "Inbound events", "/operator/events", "zap"),
+            Entry("deliveries", "Outbound webhooks", "/operator/deliveries", "link"),
             Entry("jobs", "Jobs", "/operator/jobs", "refresh-cw"),
             Entry("mail", "Mail", "/operator/mail", "mail"),
             Entry("flags", "Feature flags", "/operator/flags", "settings"),

@@ -1,4 +1,5 @@
-"""The written contract: docs/openapi.json and docs/errors.md, generated from the code and compared in the checks."""
+"""The written contract: docs/openapi.json, docs/errors.md and docs/webhooks.md, generated from the code and compared in
+the checks."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pydantic import SecretStr
 from stonechat.app import create_app
 from stonechat.errors import StonechatError, all_errors
 from stonechat.settings import Settings
+from stonechat.webhooks.catalogue import CATALOGUE, EventKind
 
 _ERRORS_HEAD = """# Errors
 
@@ -23,10 +25,19 @@ Every error is an [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problem doc
 | status | code | meaning |
 |---|---|---|
 """
+_WEBHOOKS_HEAD = """# Webhook events
+
+What an endpoint can be told; [the guide](guide/13-webhooks.md) says how to receive it. Each request holds
+
+    {"type": "document.ready", "timestamp": "2026-11-23T02:00:00.000Z", "data": {…}}
+
+where `timestamp` is when it happened, and `data` is of its kind. Fields may be added, and may be missing where there is
+nothing to say. `webhook.test` is what "Send a test" sends, whatever an endpoint asked for.
+"""
 
 
 def write_contract(folder: Path) -> None:
-    """Write both documents into `folder`."""
+    """Write the documents into `folder`."""
     for name, text in _documents().items():
         (folder / name).write_text(text, encoding="utf-8")
 
@@ -53,12 +64,18 @@ def _documents() -> dict[str, str]:
     return {
         "openapi.json": json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n",
         "errors.md": _ERRORS_HEAD + "".join(_row(error) for error in _sorted_errors()),
+        "webhooks.md": _WEBHOOKS_HEAD + "".join(_kind(kind) for kind in CATALOGUE),
     }
 
 
 def _sorted_errors() -> list[type[StonechatError]]:
     unique = {error.code: error for error in all_errors()}
     return sorted(unique.values(), key=lambda error: (error.status, error.code))
+
+
+def _kind(kind: EventKind) -> str:
+    lines = json.dumps(kind.example, indent=2, ensure_ascii=False).replace("\n", "\n    ")
+    return f"\n## {kind.name}\n\n{kind.sentence}\n\n    {lines}\n"
 
 
 def _row(error: type[StonechatError]) -> str:

@@ -74,6 +74,7 @@ FORMS: dict[tuple[str, str], dict[str, Any]] = {
         }
     },
     ("POST", "/console/model-providers/{provider_id}/key"): {"data": {"api_key": "sk-another"}},
+    ("POST", "/console/webhooks"): {"data": {"url": "https://shop.example/hooks", "all": "on"}},
     ("GET", "/console/billing/change"): {"params": {"plan": "pro"}},
     ("POST", "/console/billing/change"): {"data": {"plan": "pro"}},
     ("GET", "/console/agents/{agent_id}/playground/passages"): {

@@ -35,6 +35,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/conversations/{thread_id}/close"): {"reason": "Taken over"},
     ("PATCH", "/members/{person_id}"): {"role": "viewer"},
     ("PATCH", "/model-providers/{provider_id}"): {"api_key": "sk-taken-over"},
+    ("PATCH", "/webhook-endpoints/{endpoint_id}"): {"description": "Taken over"},
+    ("POST", "/webhook-endpoints/{endpoint_id}/replay"): {"since": "2026-01-01T00:00:00Z"},
 }
 """A valid body for each route that takes one, so that it is the id that is refused."""
 

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
-from stonechat import ids
+from stonechat import clock, ids
 from stonechat.accounts.provisioning import provision_tenant
 from stonechat.api.dependencies import Services
 from stonechat.app import create_app
@@ -29,6 +29,7 @@ from stonechat.identity.caller import Caller
 from stonechat.knowledge.unanswered import Asked, note_unanswered
 from stonechat.plans.overrides import add_override
 from stonechat.settings import Settings
+from stonechat.webhooks.fan_out import add_delivery
 from support.api import message
 from support.postgres import TestDatabase
 
@@ -182,6 +183,7 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
     side.ben = await _user(app, services, side, key["key"])
     side.ids["group_id"] = await _unanswered(services, side)
     side.ids["override_id"] = await _override(services, side)
+    side.ids["endpoint_id"], side.ids["delivery_id"] = await _webhook(services, side)
     side.ids["thread_id"], side.ids["run"], side.ids["user_id"] = (
         side.anna.thread,
         side.anna.run,
@@ -205,6 +207,26 @@ async def _unanswered(services: Services, side: Side) -> str:
         group = await note_unanswered(session, side.tenant_id, asked=asked)
     assert group is not None
     return group
+
+
+async def _webhook(services: Services, side: Side) -> tuple[str, str]:
+    """An endpoint that is switched off, so that nothing is sent anywhere, and a delivery that failed."""
+    body = {"url": f"https://{side.secret_word}.example/hook", "description": side.secret_word}
+    endpoint = str((await side.api.post("/webhook-endpoints", json=body)).json()["id"])
+    assert (await side.api.patch(f"/webhook-endpoints/{endpoint}", json={"enabled": False})).is_success
+    async with services.database.tenant(side.tenant_id) as session:
+        delivery = await add_delivery(
+            session,
+            side.tenant_id,
+            endpoint_id=endpoint,
+            event_id=ids.new_id("evt"),
+            kind="conversation.closed",
+            data={"reason": side.secret_word},
+            occurred_at=clock.now(),
+            refused="It was off.",
+        )
+    assert delivery is not None
+    return endpoint, delivery
 
 
 async def _override(services: Services, side: Side) -> str:
