@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from stonechat.db.tenancy import owner_sees_all, protect_tenant_table
+from stonechat.db.tenancy import Executes, owner_sees_all, protect_tenant_table
 
 revision = "0027"
 down_revision = "0026"
@@ -31,8 +31,12 @@ def upgrade() -> None:
     op.execute("alter table meter_outbox add column closes_at timestamptz")
     op.execute("alter table meter_outbox add column told_as_of timestamptz")
     op.execute("alter table billing_customers add column overage_item jsonb")
+    backfill(op)
+
+
+def backfill(op: Executes) -> None:
+    """Who pays for overage now does so since the period began: slices that were told of already are left alone."""
     with owner_sees_all(op, "usage_overage", "usage_allowances", "tenant_plans"):
-        # Who pays for overage now does so since the period began: slices that were told of already are left alone.
         op.execute("""
             insert into usage_overage
                 (tenant_id, since, provider, period_start, period_end, included_tokens, micros_per_1k_tokens)

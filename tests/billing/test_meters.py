@@ -20,6 +20,7 @@ from stonechat.billing.meters import Slice, meter_tenant, slices_between
 from stonechat.billing.models import ALL_USE, MeterRow
 from stonechat.billing.sending import Round, send_all, send_waiting
 from stonechat.db.session import Database
+from stonechat.operator.tenant import get_tenant_page
 from support.billing import START, Hands, held_clock, ledger_tokens, outbox, paying_tenant, pays_for_all, use
 from support.crashes import Killed, mortal
 from support.stripe_double import Mode
@@ -165,6 +166,8 @@ async def test_what_belongs_to_an_invoice_that_was_made_is_kept_and_told_to_the_
     assert (done.sent, done.expired, acme.told()) == (1, 1, 20)
     assert "were never told" in caplog.text
     assert (await remainder(acme.database)).tokens >= 100
+    async with acme.database.platform() as session:
+        assert (await get_tenant_page(session, acme.tenant_id)).counts.tokens_on_no_invoice == 100
     hands.move(days=500)
     await acme.meter(everything=True)
     assert [row.state for row in await outbox(acme.database, acme.tenant_id)] == ["expired"], "never forgotten"

@@ -10,15 +10,18 @@ import pytest
 from sqlalchemy import insert
 
 from stonechat.billing.counting import counting_of, observe
+from stonechat.billing.customers import ensure_customer
 from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.models import ALL_USE, MeterRow
 from stonechat.billing.reading import overage_item, read_subscriptions
 from stonechat.db.session import Database
 from stonechat.errors import PaymentDeclined, Unavailable
 from stonechat.plans.catalog import publish_plan, retire_plan
+from stonechat.plans.overrides import add_override
 from stonechat.plans.subscription import get_subscription
 from stonechat.plans.terms import PRO
 from support.billing import START, Hands, customer, held_clock, outbox, use
+from support.crashes import Killed, mortal
 from support.stripe_gateway import stripe_in_process
 from support.stripe_shop import BACK, Shop
 
@@ -257,8 +260,6 @@ async def test_a_change_that_begins_a_new_period_invoices_what_was_used_until_th
 
 
 async def test_an_override_of_the_price_is_what_stripe_charges(shop: Shop) -> None:
-    from stonechat.plans.overrides import add_override
-
     await pro(shop)
     async with shop.database.tenant(shop.tenant_id) as session:
         await add_override(
@@ -320,3 +321,45 @@ async def test_a_period_is_ended_by_its_subscription(shop: Shop) -> None:
     ]
     async with shop.database.tenant(shop.tenant_id) as session:
         assert (await get_subscription(session, shop.tenant_id)).status == "canceled"
+
+
+async def test_a_death_at_any_step_of_exchanging_the_price_loses_nothing_and_doubles_nothing(
+    database: Database, hands: Hands
+) -> None:
+    """Kills at every statement, commit and request, until one exchange passes without."""
+    step, survived = 0, False
+    while not survived:
+        step += 1
+        async with stripe_in_process(clock=hands.now) as stripe:
+            shop = await Shop(database, stripe, hands).open()
+            await pro(shop)
+            await shop.overage(True)
+            await used(shop, 60_000_100)
+            await shop.billing.change_plan(shop.actor, "business")
+            hands.move(seconds=30)
+            before = hands.at
+            stripe.process.start(dies_at=step)
+            with mortal(database, stripe.process):
+                try:
+                    await shop.billing.apply_overage(shop.tenant_id)
+                    survived = True
+                except Killed:
+                    pass
+            stripe.process.revive()
+            await expire_locks(shop)
+            await use(database, shop.tenant_id, tokens=7, at=before - timedelta(minutes=1))
+            hands.move(minutes=11)
+            await shop.sync()
+            assert await items(shop) == ["stonechat_business_v1", "stonechat_overage_usd_1500"], step
+            await shop.end_of_period()
+            rows = await outbox(database, shop.tenant_id)
+            assert (sum(row.tokens for row in rows), {row.state for row in rows}) == (107, {"sent"}), step
+            assert await invoiced(shop) == 107, step
+    assert step > 20, "the deaths were at every step"
+
+
+async def expire_locks(shop: Shop) -> None:
+    """The lease of a sync whose process died has run out."""
+    async with shop.database.tenant(shop.tenant_id) as session:
+        row = await ensure_customer(session, shop.tenant_id, provider="stripe")
+        row.sync_lock = row.sync_locked_until = None

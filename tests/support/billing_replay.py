@@ -107,7 +107,7 @@ class Replay:
 
     async def _open(self, customers: int) -> None:
         prices = PriceList(self._stripe.gateway)
-        self._prices = [(await prices.of(BUILT_IN[key])).base for key in PLANS]
+        self._prices = [await prices.of(BUILT_IN[key]) for key in PLANS]
         for number in range(customers):
             tenant_id = await paying_tenant(self._database, name=f"Replay {number}")
             made = await self._v1.customers.create_async({"name": f"Replay {number}"})
