@@ -63,6 +63,9 @@ async def place(stonechat: Running) -> AsyncIterator[Place]:
     async with company(stonechat, "A company with a rather long name, Ltd.", email="owner@long.example") as shop:
         tenant = shop.tenant
         agent, document, thread = await furnish(tenant)
+        # An address that is refused before anybody is asked: the log has something to say.
+        hook = await tenant.call("POST", "/webhook-endpoints", 201, json={"url": "https://127.0.0.1/hook"})
+        sent = await tenant.call("POST", f"/webhook-endpoints/{hook['id']}/test", 200)
         pages = [
             "",
             "/agents",
@@ -91,6 +94,9 @@ async def place(stonechat: Running) -> AsyncIterator[Place]:
             "/identity-keys",
             "/members",
             "/api-keys",
+            "/webhooks",
+            f"/webhooks/{hook['id']}",
+            f"/webhooks/{hook['id']}/deliveries/{sent['id']}",
             "/audit-log",
             "/account",
             "/tenants",

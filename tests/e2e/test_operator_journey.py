@@ -171,6 +171,7 @@ def pages_about(tenant: Tenant) -> list[str]:
         "/operator/replay",
         "/operator/replay?on=pro",
         "/operator/events",
+        "/operator/deliveries",
         "/operator/jobs",
         "/operator/mail",
         "/operator/flags",

@@ -51,7 +51,10 @@ _LIST = """
           where {chosen} order by created_at desc, delivery_id desc limit :most) d
     join webhook_endpoints e on e.tenant_id = d.tenant_id and e.endpoint_id = d.endpoint_id
     order by d.created_at desc, d.delivery_id desc"""
-_BEFORE = """(created_at, delivery_id) < (
+# The first line is what an index can begin from; the second settles ties.
+_BEFORE = """created_at <= (
+    select created_at from webhook_deliveries where tenant_id = :before_tenant and delivery_id = :before)
+    and (created_at, delivery_id) < (
     select created_at, delivery_id from webhook_deliveries where tenant_id = :before_tenant and delivery_id = :before)"""
 _COUNT = text("""
     select s.status, (select count(*) from (select 1 from webhook_deliveries d
