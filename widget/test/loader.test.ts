@@ -74,6 +74,14 @@ describe("window.Stonechat", () => {
   });
 });
 
+describe("a script that knows nothing of its tag, as in a shadow root", () => {
+  it("says so in the console, and does nothing", async () => {
+    expect(document.currentScript).toBeNull();
+    await expect(import("../src/embed/main.ts")).rejects.toBe("Stonechat: no currentScript in a shadowRoot");
+    expect(window.Stonechat).toBeUndefined();
+  });
+});
+
 describe("the widget", () => {
   let emit: ReturnType<typeof vi.fn>;
   let widget: ReturnType<typeof createWidget> | undefined;

@@ -156,6 +156,30 @@ describe("storage that is blocked", () => {
     expect([storage.get("draft"), baked]).toEqual(["secret", []]);
   });
 
+  it("is read from the cookie also where it is only full, and would answer with something older", () => {
+    cookies(() => jar);
+    const kept = new Map([["stonechat.pk_1.visitor", "v_old"]]);
+    let isFull = true;
+    const full = () => safeStorage("stonechat.pk_1.", () => ({
+      getItem: (name) => kept.get(name) ?? null,
+      setItem(name, value) {
+        if (isFull) throw new DOMException("full", "QuotaExceededError");
+        kept.set(name, value);
+      },
+      removeItem: (name) => void kept.delete(name),
+    }));
+    full().set("visitor", "v_new");
+    expect(full().get("visitor"), "after a reload").toBe("v_new");
+    isFull = false;
+    full().set("visitor", "v_newest");
+    expect(jar, "the cookie went once the storage took a value again").toBe("");
+    expect(full().get("visitor")).toBe("v_newest");
+    isFull = true;
+    full().set("visitor", "v_last");
+    full().remove("visitor");
+    expect([full().get("visitor"), jar, kept.size]).toEqual([null, "", 0]);
+  });
+
   it("has memory where cookies are blocked, too", () => {
     cookies(() => { throw new DOMException("sandboxed", "SecurityError"); });
     const storage = blocked();

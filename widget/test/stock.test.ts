@@ -1,5 +1,5 @@
 // @vitest-environment-options { "url": "https://chat.example.com/embed/frame" }
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { SessionLapsed } from "../src/net/problem.ts";
 import { sessionFetch } from "../src/stock/fetch.ts";
 import { stockLocale } from "../src/stock/locales.ts";
@@ -102,6 +102,62 @@ describe("the options of OpenAI's front end", () => {
     expect(recordOf([1, 2])).toEqual({ result: [1, 2] });
     expect(recordOf("three")).toEqual({ result: "three" });
     expect(recordOf(undefined)).toEqual({ result: null });
+  });
+});
+
+describe("what is told of OpenAI's script", () => {
+  const TAG = "openai-chatkit";
+  /** Starts it; whether the script came is what the test says, as an element is defined once and for all. */
+  function begin(isLoaded: boolean) {
+    vi.useFakeTimers();
+    vi.stubGlobal("matchMedia", () => Object.assign(new EventTarget(), { matches: false }));
+    const config = { agent: PLAIN, stock: { script: "https://chat.example.com/none.js", domain_key: "domain_pk_1" } };
+    document.body.innerHTML = `<script type="application/json" id="stonechat-config">${JSON.stringify(config)}</script>`;
+    vi.spyOn(document.head, "append").mockImplementation(() => undefined);
+    vi.spyOn(customElements, "get").mockImplementation((name) => (isLoaded && name === TAG ? HTMLElement : undefined));
+    vi.spyOn(customElements, "whenDefined").mockImplementation(() => (isLoaded ? Promise.resolve(HTMLElement) : new Promise(() => undefined)));
+    const create = document.createElement.bind(document);
+    vi.spyOn(document, "createElement").mockImplementation((tag: string) =>
+      tag === TAG ? Object.assign(create("div"), { setOptions: () => undefined }) : create(tag),
+    );
+    let resolve: (user: object) => void = () => undefined;
+    const promise = new Promise((done) => (resolve = done));
+    const told: unknown[] = [];
+    const instead = vi.fn();
+    const request = async (path: string, init: RequestInit) => void told.push([path, init.body]);
+    runStock({
+      h, sheetOf, locale: ENGLISH, wishes: [], session: { user: () => promise, expires: null }, parent: null, instead,
+      storage: { get: () => null, set: () => undefined, remove: () => undefined }, api: { request },
+    } as never);
+    return { told, instead, arrive: () => resolve({ id: "u1", verified: false }) };
+  }
+  const late = [["/embed/stock-trouble", '{"reason":"timeout"}']];
+  afterEach(() => void vi.useRealTimers());
+
+  it("is nothing where the platform's own session is what was late", async () => {
+    const { told, instead } = begin(true);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(instead).toHaveBeenCalledOnce();
+    expect(told).toEqual([]);
+  });
+
+  it("is that it was late where it did not come, however slow the session was", async () => {
+    const { told, instead, arrive } = begin(false);
+    await vi.advanceTimersByTimeAsync(3_000);
+    arrive();
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(instead).toHaveBeenCalledOnce();
+    expect(told).toEqual(late);
+  });
+
+  it("is that it was late five seconds of its own after it had all it needs", async () => {
+    const { told, arrive } = begin(true);
+    await vi.advanceTimersByTimeAsync(4_000);
+    arrive();
+    await vi.advanceTimersByTimeAsync(4_000);
+    expect(told, "its clock stood still while it waited for us").toEqual([]);
+    await vi.advanceTimersByTimeAsync(1_100);
+    expect(told).toEqual(late);
   });
 });
 

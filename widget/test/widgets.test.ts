@@ -178,8 +178,26 @@ describe("widgets", () => {
     const { root } = draw({ type: "ListView", limit: 2, children: [1, 2, 3].map((n) => ({ type: "ListViewItem", children: [{ type: "Text", value: `Row ${n}` }] })) });
     const shown = () => [...root.querySelectorAll<HTMLElement>("li")].filter((row) => !row.hidden).length;
     expect(shown()).toBe(2);
+    expect([...root.querySelectorAll("li")].map((row) => row.hasAttribute("hidden"))).toEqual([false, false, true]);
     await press(root.querySelector(".w-more"));
     expect(shown()).toBe(3);
+    expect(document.activeElement, "the keyboard goes on with what was shown").toBe(root.querySelectorAll("li")[2]);
+  });
+
+  it("a row that can be pressed is read once: by its button, unless it holds more than the button says", () => {
+    const row = (...children: object[]) => ({ type: "ListViewItem", onClickAction: { type: "a" }, children });
+    const { root } = draw({
+      type: "ListView",
+      children: [
+        row({ type: "Image", src: "https://img.example.com/a.png", alt: "A lamp" }, { type: "Text", value: "Order 1" }),
+        row({ type: "Text", value: "Order 2" }, { type: "Button", label: "Track", onClickAction: { type: "b" } }),
+        row({ type: "Markdown", value: "See [it](https://shop.example/)" }),
+        row({ type: "Text", value: "x".repeat(300) }),
+      ],
+    });
+    const rows = [...root.querySelectorAll("li")];
+    expect(rows[0]?.querySelector(".w-press")?.getAttribute("aria-label")).toBe("A lamp, Order 1");
+    expect(rows.map((each) => each.querySelector(".w-item")?.getAttribute("aria-hidden"))).toEqual(["true", null, null, null]);
   });
 
   it("a chart has its figures beside it, and stays finite with nonsense", () => {

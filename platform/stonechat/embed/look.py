@@ -24,7 +24,7 @@ ICONS = {
 """Clip paths in a box of 28 by 28."""
 
 # The tag's own attributes win over what was published.
-_PREFIX = "((d,l)=>{for(let k in l)d[k]??=l[k]})(document.currentScript.dataset,%s);\n"
+_PREFIX = "((d,l)=>{for(let k in l)d[k]??=l[k]})(document.currentScript?.dataset??{},%s);\n"
 
 
 def render_loader(loader: Asset, *, public_key: str, agent: dict[str, Any] | None) -> Asset:

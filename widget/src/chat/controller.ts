@@ -1,28 +1,28 @@
-/** Joins the conversation's state, the network and what is kept between visits. Knows nothing of the DOM. */
+/** The conversation: found again, asked, left. Joins its state, the network and what is kept between visits; knows nothing of the DOM. */
 import type { Api } from "../net/api.ts";
 import { Problem, SessionLapsed } from "../net/problem.ts";
-import { browserWorld, Run, type Outcome, type World } from "../net/run.ts";
+import { browserWorld, type World } from "../net/run.ts";
 import type { Session } from "../net/session.ts";
 import type { Storage } from "../frame/storage.ts";
 import { Calls } from "./calls.ts";
-import { failureOf, ours } from "./failures.ts";
+import { failureOf } from "./failures.ts";
+import { Following } from "./following.ts";
 import { forget, keep, keptIn, keptOf, type Kept } from "./kept.ts";
 import type { Outside } from "./outside.ts";
-import { isAnswer, plainly, saidIn, userMessage, type Said, type StreamEvent, type StreamingRequest, type Submission, type WidgetAction } from "./protocol.ts";
+import { plainly, saidIn, userMessage, type Said, type StreamingRequest, type Submission, type WidgetAction } from "./protocol.ts";
 import { reduce, type Action } from "./reducer.ts";
 import { emptyState, type ChatState, type Entry } from "./state.ts";
 
 export class Chat {
   state: ChatState = emptyState;
-  #run: Run | null = null;
   #user = "";
   #sent = 0;
-  #heard = false;
   #refreshing = false;
   #started: Promise<void> | null = null;
   /** What was asked and not taken, other than a message: to be asked again. */
   #repeat: (() => Promise<void>) | null = null;
   #calls: Calls;
+  #following: Following;
   /** Counts what was shown: what was asked for another conversation, or for somebody else, comes too late. */
   #view = 0;
 
@@ -31,9 +31,18 @@ export class Chat {
     private readonly api: Api,
     private readonly storage: Storage,
     private readonly outside: Outside,
-    private readonly world: World = browserWorld,
+    world: World = browserWorld,
   ) {
     this.#calls = new Calls(storage, (name, args) => outside.tool(name, args));
+    const current = () => this.state;
+    this.#following = new Following(api, outside, world, {
+      get state() {
+        return current();
+      },
+      dispatch: (action) => this.#dispatch(action),
+      keep: (change) => this.#keep(change),
+      load: (thread) => this.#load(thread),
+    });
   }
 
   get busy(): boolean {
@@ -71,7 +80,7 @@ export class Chat {
     const { run: unfinished } = kept;
     if (view !== this.#view) return;
     if (unfinished) {
-      void this.#follow((run) => run.follow(unfinished))
+      void this.#following.follow((run) => run.follow(unfinished))
         .then(() => this.#askPage())
         .catch((error: unknown) => this.#fail("ended", error, null));
     } else void this.#askPage();
@@ -136,10 +145,8 @@ export class Chat {
   }
 
   stop(): void {
-    if (!this.#run && this.state.phase === "sending") return this.#dispatch({ type: "ended", how: "stopped" }); // the page is being asked
-    if (!this.#run || this.#run.stopping || !this.busy) return;
-    this.#dispatch({ type: "phase", phase: "stopping" });
-    this.#run.stop();
+    if (!this.#following.isOn && this.state.phase === "sending") this.#dispatch({ type: "ended", how: "stopped" }); // the page is being asked
+    else if (this.busy) this.#following.stop();
   }
 
   newConversation(): void {
@@ -148,8 +155,8 @@ export class Chat {
   }
 
   #leave(): void {
-    this.#run?.leave();
-    this.#run = this.#repeat = null;
+    this.#following.leave();
+    this.#repeat = null;
     this.#view++;
   }
 
@@ -192,7 +199,7 @@ export class Chat {
     if (!kept?.thread || this.busy || kept.user !== this.#user || kept.thread !== this.state.thread?.id) return;
     await this.refresh();
     const { run } = kept;
-    if (run && !this.busy) await this.#follow((each) => each.follow(run)).catch((error: unknown) => this.#fail("ended", error, null));
+    if (run && !this.busy) await this.#following.follow((each) => each.follow(run)).catch((error: unknown) => this.#fail("ended", error, null));
   }
 
   async identify(userToken: string | null): Promise<void> {
@@ -218,7 +225,7 @@ export class Chat {
       ? { type: "threads.add_user_message", params: { thread_id: thread.id, input } }
       : { type: "threads.create", params: { input } };
     try {
-      await this.#follow((run) => run.ask(request));
+      await this.#following.follow((run) => run.ask(request));
       await this.#askPage();
     } catch (error) {
       if (thread && error instanceof Problem && error.status === 404) {
@@ -237,7 +244,7 @@ export class Chat {
     if (!thread) return;
     this.#dispatch({ type: "retried", itemId });
     try {
-      await this.#follow((run) =>
+      await this.#following.follow((run) =>
         run.ask({ type: "threads.retry_after_item", params: { thread_id: thread.id, item_id: itemId } }),
       );
       await this.#askPage();
@@ -264,7 +271,7 @@ export class Chat {
       const item = await this.api.act({ thread_id: thread, item_id: itemId, action });
       if (item && this.state.thread?.id === thread) this.#dispatch({ type: "stream", event: { type: "thread.item.replaced", item } });
     } finally {
-      if (!this.#run) this.#dispatch({ type: "ended", how: "done" });
+      if (!this.#following.isOn) this.#dispatch({ type: "ended", how: "done" });
     }
   }
 
@@ -273,7 +280,7 @@ export class Chat {
     this.#begin();
     this.#calls.restart();
     try {
-      await this.#follow((run) => run.ask(request(thread)));
+      await this.#following.follow((run) => run.ask(request(thread)));
     } catch (error) {
       if (error instanceof SessionLapsed) this.outside.lapsed(null);
       this.#dispatch({ type: "ended", how: "done" });
@@ -306,7 +313,7 @@ export class Chat {
     const hand = async (): Promise<void> => {
       this.#begin();
       try {
-        await this.#follow((run) => run.ask({ type: "threads.add_client_tool_output", params: { thread_id: thread.id, result } }));
+        await this.#following.follow((run) => run.ask({ type: "threads.add_client_tool_output", params: { thread_id: thread.id, result } }));
       } catch (error) {
         this.#repeat = hand;
         return this.#fail("ended", error, null);
@@ -332,46 +339,6 @@ export class Chat {
     } catch {
       return false; // sending will say what is wrong
     }
-  }
-
-  async #follow(begin: (run: Run) => Promise<Outcome>): Promise<void> {
-    this.#heard = false;
-    const run = new Run(
-      this.api,
-      {
-        started: (id) => this.#run === run && this.#keep({ run: id }),
-        event: (event) => this.#run === run && this.#hear(event),
-        link: (phase) => this.#run === run && this.state.phase !== "stopping" && this.#dispatch({ type: "phase", phase }),
-        isComplete: () => this.#heard && !this.state.entries.some(({ status }) => status === "streaming"),
-      },
-      this.world,
-    );
-    this.#run = run;
-    this.#dispatch({ type: "phase", phase: "sending" });
-    try {
-      const outcome = await begin(run);
-      if (this.#run !== run) return;
-      this.#keep({ run: null });
-      if (outcome === "gone" && this.state.thread) await this.#load(this.state.thread.id);
-      const lost = outcome === "lost";
-      this.#dispatch({
-        type: "ended",
-        how: lost ? "failed" : run.stopping ? "stopped" : "done",
-        ...(lost && { failure: ours("connection_lost", this.state.thread !== null) }),
-      });
-      if (!lost && !run.stopping && !this.state.entries.some(({ item }) => item.type === "client_tool_call" && item.status === "pending")) {
-        this.outside.answered();
-      }
-    } finally {
-      if (this.#run === run) this.#run = null;
-    }
-  }
-
-  #hear(event: StreamEvent): void {
-    if (event.type === "client_effect") this.outside.effect(event.name, event.data);
-    this.#heard ||= isAnswer(event);
-    this.#dispatch({ type: "stream", event });
-    if (event.type === "thread.created") this.#keep({ thread: event.thread.id });
   }
 
   // ── state and storage ──

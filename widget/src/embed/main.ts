@@ -13,6 +13,8 @@ declare global {
   }
 }
 
-const script = document.currentScript as HTMLScriptElement;
+const script = document.currentScript as HTMLScriptElement | null;
 
+// A browser tells a script in a shadow root, or one that was imported, nothing of its tag.
+if (!script) throw "Stonechat: no currentScript in a shadowRoot";
 if (!window.Stonechat?.live) window.Stonechat = start(optionsOf(script), window.Stonechat?.q ?? []);

@@ -27,7 +27,7 @@ const REFUSED = "The chat could not be opened here";
 export function createWidget(options: Options, emit: (event: string, detail?: unknown) => unknown): Widget {
   const { origin, domainKey, locale, target, label, icon, teaser, hidden } = options;
   const address = `${origin}/embed/frame?k=${domainKey}`;
-  const narrow = matchMedia("(max-width: 640px)");
+  const narrow = matchMedia("(max-width:640px)");
 
   let userToken = options.userToken || null;
   let launcher: HTMLButtonElement | undefined;
@@ -245,7 +245,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     close,
     toggle,
     identify(token) {
-      userToken = token ? String(token) : null;
+      userToken = token ? `${token as string}` : null;
       post({ type: "identify", userToken });
     },
     shutdown() {

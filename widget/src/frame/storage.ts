@@ -23,32 +23,37 @@ const cookie = (name: string): string | null => {
 
 export function safeStorage(prefix: string, backing: () => Backing): Storage {
   const memory = new Map<string, string>();
-  /** What the action answers; what is done instead, if even naming the storage throws. */
-  const attempt = <T>(name: string, action: (store: Backing) => T, instead: () => T): T | null => {
+  /** What the action answers, and null if even naming what it uses throws. */
+  const attempt = <T>(action: () => T): T | null => {
     try {
-      return action(backing());
+      return action();
     } catch {
-      try {
-        return IN_COOKIES.test(name) ? instead() : null;
-      } catch {
-        return null;
-      }
+      return null;
     }
   };
+  /** The cookie is there where the storage did not take the last value: what the storage may still hold is older. */
+  const baked = (name: string) => (IN_COOKIES.test(name) ? attempt(() => cookie(prefix + name)) : null);
+  const forget = (name: string) => baked(name) !== null && attempt(() => bake(prefix + name, "", 0));
   return {
     get(name) {
       const key = prefix + name;
-      return memory.get(key) ?? attempt(name, (store) => store.getItem(key), () => cookie(key));
+      return memory.get(key) ?? baked(name) ?? attempt(() => backing().getItem(key));
     },
     set(name, value) {
       const key = prefix + name;
       memory.set(key, value);
-      attempt(name, (store) => store.setItem(key, value), () => bake(key, value, YEAR));
+      try {
+        backing().setItem(key, value);
+        forget(name);
+      } catch {
+        if (IN_COOKIES.test(name)) attempt(() => bake(key, value, YEAR));
+      }
     },
     remove(name) {
       const key = prefix + name;
       memory.delete(key);
-      attempt(name, (store) => store.removeItem(key), () => bake(key, "", 0));
+      attempt(() => backing().removeItem(key));
+      forget(name);
     },
   };
 }

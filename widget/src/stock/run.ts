@@ -58,7 +58,7 @@ class Stock {
     const { kit } = this;
     document.adoptedStyleSheets.push(kit.sheetOf(css));
     document.body.append(this.#main);
-    this.#late = setTimeout(() => this.#giveUp("timeout"), READY_WITHIN);
+    this.#late = setTimeout(this.#tooLate, READY_WITHIN);
     kit.parent?.listen((message) => {
       if (message.type === "open") this.#open(message.focus);
       else if (message.type === "closed") this.#visible = false;
@@ -77,6 +77,9 @@ class Stock {
     script.async = true;
     script.onerror = () => this.#giveUp("refused");
     document.head.append(script);
+    const began = Date.now();
+    let loaded = Infinity;
+    void customElements.whenDefined(TAG).then(() => (loaded = Date.now()));
     try {
       const user = await session.user();
       this.#user ??= user;
@@ -87,6 +90,11 @@ class Stock {
       return;
     }
     history.replaceState(null, "", location.pathname + location.search);
+    if (!this.#over && loaded < Infinity) {
+      // It was there, and waited for us: its clock stood still.
+      clearTimeout(this.#late);
+      this.#late = setTimeout(this.#tooLate, READY_WITHIN - (loaded - began));
+    }
     await customElements.whenDefined(TAG);
     if (!this.#over) this.#mount();
   }
@@ -162,6 +170,12 @@ class Stock {
     const isBarred = /domain/i.test(words) && !this.#asked;
     if (!this.#ready || isBarred) this.#giveUp("error");
   }
+
+  readonly #tooLate = (): void => {
+    // The script came, and the platform's own session did not: not OpenAI's doing.
+    if (customElements.get(TAG) && !this.#element) this.#leave();
+    else this.#giveUp("timeout");
+  };
 
   #giveUp(reason: Reason): void {
     if (this.#over) return;

@@ -153,6 +153,8 @@ const INTERACTIVE = new Set(["Button", "Form", ...Object.keys(FIELDS)]);
 const isInteractive = (node: Json, depth = 0): boolean =>
   depth < 24 && (INTERACTIVE.has(words(node.type)) || childrenOf(node).some((child) => isInteractive(child, depth + 1)));
 
+const MAX_NAME = 200;
+
 const listItem: Maker = (node, draw) => {
   const { h } = draw.kit;
   const row = h("div", { class: "w-item" });
@@ -162,10 +164,15 @@ const listItem: Maker = (node, draw) => {
   if (!isRecord(node.onClickAction)) return element;
   // A button over the row, not around it: what stands in the row stays what it is, and can be pressed itself.
   const leaves = [...row.querySelectorAll("*")].filter((each) => !each.childElementCount);
-  const name = leaves.flatMap((each) => each.textContent?.trim() || []).join(", ").slice(0, 200);
-  const press = h("button", { type: "button", class: "w-press", "aria-label": name || draw.kit.locale.t("select") });
+  const name = leaves.flatMap((each) => (each instanceof HTMLImageElement ? each.alt : each.textContent?.trim()) || []).join(", ");
+  const press = h("button", { type: "button", class: "w-press", "aria-label": name.slice(0, MAX_NAME) || draw.kit.locale.t("select") });
   press.onclick = () => draw.run(node.onClickAction, draw.scope, press);
-  if (!isInteractive({ children: node.children })) row.setAttribute("data-flat", "");
+  if (!isInteractive({ children: node.children })) {
+    row.setAttribute("data-flat", "");
+    // The button says all of it: what stands behind it would be read a second time.
+    const holdsFocus = row.querySelector("a, button, summary, [tabindex]");
+    if (name && name.length <= MAX_NAME && !holdsFocus) row.setAttribute("aria-hidden", "true");
+  }
   element.prepend(press);
   return element;
 };

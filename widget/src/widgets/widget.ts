@@ -115,7 +115,11 @@ export function widgetView(kit: Kit): View<WidgetItem> {
       isExpanded = true;
       for (const row of rest) row.hidden = false;
       more.remove();
-      rest[0]?.querySelector<HTMLElement>("button, a, input")?.focus();
+      const [first] = rest;
+      const next = first?.querySelector<HTMLElement>("button, a, input") ?? first;
+      // What was pressed is gone: the keyboard and the ear go on with the first row that it showed.
+      if (next === first) first?.setAttribute("tabindex", "-1");
+      next?.focus();
     };
     return h("div", { class: "w-card w-listing" }, status(node.status, draw), list, rest.length > 0 && more);
   };

@@ -3,6 +3,7 @@ import type { Kit, LoadExtras } from "../../items/kit.ts";
 import { h, icon, setAttribute, type IconName } from "./dom.ts";
 
 const COPIED_FOR = 2_000;
+const NAMED = 40;
 
 /** Where the page allows no clipboard, the old way needs no permission, only a selection. */
 export const copyText = (source: string, shown: Node): Promise<void> =>
@@ -25,8 +26,15 @@ export interface Judging {
   readonly judged: boolean;
 }
 
-export function tool(name: IconName, label: string, use: () => void): HTMLButtonElement {
-  const button = h("button", { type: "button", class: `deed deed-${name}`, "aria-label": label, title: label }, icon(name));
+/** What sets one button apart from others that do the same: the beginning of what it is for, without its markup. */
+export function named(label: string, text: string): string {
+  const words = text.replace(/[*`~#>|]+|\]\([^)]*\)|\[/g, "").replace(/\s+/g, " ").trim();
+  return words ? `${label}: ${words.length > NAMED ? `${words.slice(0, NAMED)}…` : words}` : label;
+}
+
+/** `of` is the text that it is for. */
+export function tool(name: IconName, label: string, use: () => void, of = ""): HTMLButtonElement {
+  const button = h("button", { type: "button", class: `deed deed-${name}`, "aria-label": named(label, of), title: label }, icon(name));
   button.onclick = use;
   return button;
 }
@@ -38,7 +46,7 @@ export function deedsOf({ kit, extras, judged }: Judging, answer: Answer): HTMLE
     announce(t("copied"));
     copy.replaceChildren(icon("check"));
     setTimeout(() => copy.replaceChildren(icon("copy")), COPIED_FOR);
-  });
+  }, answer.text);
   const row = h("div", { class: "deeds" }, copy);
   const below = h("div");
 
@@ -58,7 +66,7 @@ export function deedsOf({ kit, extras, judged }: Judging, answer: Answer): HTMLE
     setAttribute(bad, "aria-pressed", String(kind === "negative"));
     return true;
   };
-  const good = tool("good", t("judge_good"), async () => (await judge("positive")) && thank());
+  const good = tool("good", t("judge_good"), async () => (await judge("positive")) && thank(), answer.text);
   const bad = tool("bad", t("judge_bad"), async () => {
     if (!(await judge("negative"))) return;
     const leave = () => {
@@ -66,7 +74,7 @@ export function deedsOf({ kit, extras, judged }: Judging, answer: Answer): HTMLE
       bad.focus();
     };
     extras().then(({ why }) => below.replaceChildren(why(kit, (reason) => judge("negative", reason), leave)), thank);
-  });
+  }, answer.text);
   for (const button of judged ? [good, bad] : []) {
     setAttribute(button, "aria-pressed", "false");
     row.append(button);

@@ -5,7 +5,7 @@
  */
 import type { Token, Tokens } from "marked";
 import type { Mark } from "../../chat/citations.ts";
-import { copyText } from "./deeds.ts";
+import { copyText, named } from "./deeds.ts";
 import { h, icon, setText } from "./dom.ts";
 
 /** Draws what belongs in a slot, by its number. */
@@ -51,11 +51,18 @@ function codeBlock(source: string): HTMLElement {
   const code = h("code", {}, source);
   const block = wide(h("pre", {}, code), proseWords.code);
   if (!proseWords.copy) return block;
-  const button = h("button", { type: "button", class: "copy" }, icon("copy"), h("span", {}, proseWords.copy));
+  const said = h("span");
+  const button = h("button", { type: "button", class: "copy" }, icon("copy"), said);
+  const say = (words: string, name: string) => {
+    setText(said, words);
+    button.ariaLabel = name;
+  };
+  const offer = () => say(proseWords.copy, named(proseWords.copy, source));
+  offer();
   button.onclick = async () => {
     await copyText(code.textContent as string, code); // which may have grown
-    setText(button.lastElementChild as Element, proseWords.copied);
-    setTimeout(() => setText(button.lastElementChild as Element, proseWords.copy), 2_000);
+    say(proseWords.copied, proseWords.copied);
+    setTimeout(offer, 2_000);
   };
   return h("div", { class: "code" }, block, button);
 }
