@@ -78,6 +78,9 @@ def test_what_comes_along_with_a_message_is_checked_too() -> None:
     for item in (
         plain.model_copy(update={"quoted_text": "about the gun"}),
         plain.model_copy(update={"content": [*plain.content, tag]}),
+        plain.model_copy(
+            update={"content": [*plain.content, tag.model_copy(update={"text": "it", "data": {"a": ["gun"]}})]}
+        ),
         plain.model_copy(update={"attachments": [file]}),
     ):
         assert [each.category for each in check(item, blocked_topics=TOPICS)] == ["Weapons"]

@@ -80,6 +80,10 @@ def test_a_message_carries_its_tags_quote_and_the_names_of_its_attachments() -> 
     message.attachments.append(FileAttachment(id="atc", name="bill.pdf", mime_type="application/pdf"))
     [item] = fitted(message).shown
     assert item.get("content") == "Ask @sales\n\n(This is about: “14 days”)\n\n(Attached: bill.pdf)"
+    message.content.append(UserMessageTagContent(id="o7", text="Order 7", data={"total": "9 €", "all": "x" * 2_000}))
+    told = str(fitted(message).shown[0].get("content"))
+    assert told.startswith('Ask @sales@Order 7\n\n(@Order 7 is {"id": "o7", "total": "9 €", "all": "xxx')
+    assert len(told) < 1_200
 
 
 def test_a_message_may_be_more_than_text() -> None:

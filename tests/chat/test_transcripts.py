@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from chatkit.types import (
     Annotation,
     AssistantMessageContent,
     AssistantMessageItem,
+    ClientToolCallItem,
+    CustomTask,
     FileSource,
     HiddenContextItem,
+    StructuredInputAnswer,
+    StructuredInputFreeform,
+    StructuredInputItem,
+    TaskItem,
+    ThoughtTask,
     ThreadItemDoneEvent,
     ThreadMetadata,
     ThreadStreamEvent,
     URLSource,
+    UserMessageTagContent,
+    WidgetItem,
+    Workflow,
+    WorkflowItem,
 )
+from chatkit.widgets import DynamicWidgetRoot
 
 from stonechat import clock, ids
 from stonechat.accounts.actor import Actor, system
@@ -29,7 +42,7 @@ from stonechat.db.session import Database
 from stonechat.errors import NotFound, ScopeMissing, UpstreamFailed
 from stonechat.identity.caller import Caller
 from stonechat.knowledge.models import Document
-from support.chat import Chat, add, create, decode
+from support.chat import Chat, add, create, decode, user_message
 from support.responders import speak
 
 
@@ -100,6 +113,40 @@ async def test_sources_lead_to_the_documents_that_still_exist(chat: Chat, anna: 
     ]
     assert (answer.sources[0].section, answer.sources[0].snippet) == ("Refunds", "Thirty days.")
     assert answer.marks == ((12, 1), (18, 1), (18, 2), (18, 3))
+
+
+async def test_what_was_answered_in_forms_and_shown_besides_words_is_read_too(
+    chat: Chat, anna: Caller, database: Database
+) -> None:
+    thread_id = await say(chat, anna, "Hello")
+    made: dict[str, Any] = {"thread_id": thread_id, "created_at": clock.now()}
+    asked = StructuredInputFreeform(id="q", question="Which size?", answer=StructuredInputAnswer(values=["42", "43"]))
+    left = StructuredInputFreeform(id="r", question="Why?", answer=StructuredInputAnswer(skipped=True))
+    tag = UserMessageTagContent(id="o7", text="Order 7", data={"total": 9})
+    message = user_message(thread_id, "About ")
+    message.content.append(tag)
+    steps = Workflow(type="custom", tasks=[CustomTask(title="Looked"), ThoughtTask(content="Hm")])
+    card = DynamicWidgetRoot.model_validate({"type": "Card", "children": []})
+    for item in (
+        message,
+        StructuredInputItem(id="sti_1", status="answered", inputs=[asked, left], **made),
+        StructuredInputItem(id="sti_2", inputs=[StructuredInputFreeform(id="q", question="And?")], **made),
+        WidgetItem(id="wdg_1", widget=card, copy_text="Order 7, sent", **made),
+        WorkflowItem(id="wf_1", workflow=steps, **made),
+        TaskItem(id="tsk_1", task=CustomTask(title="Handed over"), **made),
+        ClientToolCallItem(id="ctc_1", call_id="c", name="cart", arguments={}, **made),
+    ):
+        await chat.server.store.add_thread_item(thread_id, item, anna)
+    messages = (await read(database, anna, thread_id)).messages[2:]
+    assert [(each.kind, each.text) for each in messages] == [
+        ("user_message", "About @Order 7"),
+        ("structured_input", "Which size?\n\n→ 42, 43\n\nWhy?\n\n→ (skipped)"),
+        ("structured_input", "And?\n\n→ (not answered yet)"),
+        ("widget", "Order 7, sent"),
+        ("workflow", "Looked"),
+        ("task", "Handed over"),
+        ("client_tool_call", "cart"),
+    ]
 
 
 async def test_an_answer_that_failed_says_so(chat: Chat, anna: Caller, database: Database) -> None:

@@ -196,6 +196,15 @@ async def test_a_child_that_dies_is_the_documents_fault(monkeypatch: pytest.Monk
         await read_document(b"x", MediaType.TEXT)
 
 
+async def test_a_file_is_read_by_the_child_alone_and_told_as_far_as_asked(tmp_path: Path) -> None:
+    file = tmp_path / "note.txt"
+    file.write_text("Hello, world")
+    told = json.loads(await child.read_in_child("text:5", "text/plain", file))
+    assert told == {"text": "Hello", "characters": 12}
+    file.write_bytes(b"%PDF-1.7 and nothing else")
+    assert json.loads(await child.read_in_child("text:5", "application/pdf", file))["error"] == "document_unreadable"
+
+
 async def test_the_server_of_children_knows_no_secrets_and_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STONECHAT_SECRET_KEYS", "a secret of the platform's, which no parser needs")
     child._server.close()

@@ -33,6 +33,7 @@ from chatkit.types import (
     WorkflowItem,
 )
 
+from stonechat.assistant.guardrails.rules import MAX_TAG_CHARACTERS
 from stonechat.assistant.tools.search import SEARCH_TOOL_NAME, remembered_chunks
 
 TOOL_CALL_KIND = "stonechat.tool_call"
@@ -40,15 +41,19 @@ TOOL_CALL_KIND = "stonechat.tool_call"
 MAX_WIDGET_CHARACTERS = 1_500
 MAX_NOTE_CHARACTERS = 4_000
 MAX_WIDGET_DEPTH = 12
+MAX_TAGS = 10
+"""Of one message, of which the model is told what the page put into them."""
 _OURS = "stonechat."
 """Hidden items whose kind begins so are bookkeeping; only those that are named here are for models."""
 _SPOKEN_MEMBERS = ("title", "value", "label", "text", "caption", "alt", "placeholder", "content")
 
 
 def user_text(item: UserMessageItem) -> str:
-    """What a visitor wrote, with tags as @names, the quoted text, and the names of attachments."""
+    """What a visitor wrote, with tags as @names, what the page put into these, the quoted text, and the names of attachments."""
     parts = [part.text if part.type == "input_text" else f"@{part.text}" for part in item.content]
     text = "".join(parts)
+    for tag in [part for part in item.content if part.type == "input_tag" and part.data][:MAX_TAGS]:
+        text += f"\n\n(@{tag.text} is {_as_json({'id': tag.id} | tag.data)[:MAX_TAG_CHARACTERS]})"
     if item.quoted_text:
         text += f"\n\n(This is about: “{item.quoted_text}”)"
     if item.attachments:

@@ -17,8 +17,6 @@ from chatkit.types import (
     ThreadItemRemovedEvent,
     ThreadItemReplacedEvent,
     ThreadStreamEvent,
-    UserMessageItem,
-    UserMessageTagContent,
     WidgetItem,
 )
 
@@ -30,9 +28,6 @@ from stonechat.errors import InvalidInput, StonechatError
 
 MAX_OUTPUT_CHARACTERS = 64_000
 MAX_VALUES = 30
-MAX_PARTS = 500
-MAX_TAG_CHARACTERS = 64_000
-"""Of all tags of a message together, with what the page put into them. Every later turn reads them again."""
 MAX_VALUE_CHARACTERS = 4_000
 GoOn = Callable[[Turn], AsyncIterator[ThreadStreamEvent]]
 """Lets the assistant answer what stands last in the turn's history."""
@@ -128,17 +123,6 @@ def require_answers(submission: StructuredInputSubmission) -> None:
             raise InvalidInput(
                 f"An answer has at most {MAX_VALUES} values of at most {MAX_VALUE_CHARACTERS:,} characters."
             )
-
-
-def require_words(message: UserMessageItem) -> None:
-    """Raise `InvalidInput` for a message that says nothing, or hides more in its parts than anybody writes."""
-    if len(message.content) > MAX_PARTS:
-        raise InvalidInput(f"A message can have at most {MAX_PARTS} parts.")
-    tags = [part for part in message.content if isinstance(part, UserMessageTagContent)]
-    if sum(len(tag.model_dump_json()) for tag in tags) > MAX_TAG_CHARACTERS:
-        raise InvalidInput(f"The tags of a message have at most {MAX_TAG_CHARACTERS:,} characters as JSON.")
-    if not message.attachments and not any(part.text.replace("\x00", "").strip() for part in message.content):
-        raise InvalidInput("The message is empty. Write something first.")
 
 
 def _note(turn: Turn, text: str) -> HiddenContextItem:

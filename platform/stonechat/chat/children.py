@@ -1,7 +1,8 @@
 """Processes that look at files which strangers sent, so that a poisoned one fails alone.
 
-The child gets the file on standard input and an environment without secrets, limits its own memory, CPU time, files and
-descriptors before it looks (`image_worker.py`, `text_worker.py`), and is killed when its time is up or it says too much.
+Documents are read by those of the knowledge room. A picture is drawn anew by one of its own (`image_worker.py`): it gets the
+file on standard input and an environment without secrets, limits its own memory, CPU time, files and descriptors before it
+looks, and is killed when its time is up or it says too much.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import stonechat
+from stonechat.knowledge.child import read_in_child
 
 CONCURRENT = 2
 """At once, in one process; the knowledge room has slots of its own, so visitors do not hold up tenants."""
@@ -22,8 +24,7 @@ _SLOTS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKe
 
 async def run_child(module: str, *arguments: str, file: Path, wall_seconds: float, max_output: int) -> bytes:
     """What the module says about the file; nothing if it died, took too long or said more than `max_output` bytes."""
-    slots = _SLOTS.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENT))
-    async with slots:
+    async with _slots():
         with file.open("rb") as opened:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -50,6 +51,21 @@ async def run_child(module: str, *arguments: str, file: Path, wall_seconds: floa
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
+
+
+async def read_text(file: Path, media_type: str, *, max_characters: int, wall_seconds: float) -> bytes:
+    """`{"text", "characters"}`, the beginning of a document's text and the length of all of it, or `{"error", "detail"}`, as
+    JSON; nothing if the child died or took too long."""
+    async with _slots():
+        try:
+            async with asyncio.timeout(wall_seconds):
+                return await read_in_child(f"text:{max_characters}", media_type, file)
+        except TimeoutError:
+            return b""
+
+
+def _slots() -> asyncio.Semaphore:
+    return _SLOTS.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(CONCURRENT))
 
 
 async def _output(child: asyncio.subprocess.Process, max_output: int) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stonechat.chat.children import run_child
+from stonechat.chat.children import read_text, run_child
 from stonechat.chat.codec import without_nul
 from stonechat.chat.links import Kind
 from stonechat.errors import (
@@ -110,14 +110,7 @@ async def _redrawn(path: Path) -> Inspected:
 
 
 async def _read(path: Path, media_type: MediaType) -> Inspected:
-    output = await run_child(
-        "stonechat.chat.text_worker",
-        media_type.value,
-        str(MAX_CHARACTERS),
-        file=path,
-        wall_seconds=WALL_SECONDS,
-        max_output=12 * MAX_CHARACTERS + 4096,
-    )
+    output = await read_text(path, media_type.value, max_characters=MAX_CHARACTERS, wall_seconds=WALL_SECONDS)
     if not output:
         raise DocumentTooDemanding("Reading this document took more time or memory than we allow.")
     told = _told(output)

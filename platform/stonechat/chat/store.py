@@ -34,10 +34,11 @@ from stonechat.chat.codec import (
     whole_text,
     without_nul,
 )
+from stonechat.chat.judging import judge_items
 from stonechat.chat.reasons import is_reason_until
 from stonechat.chat.scoping import own_items, own_thread, threads_of
 from stonechat.db.session import Database
-from stonechat.errors import AlreadyExists, InvalidInput, WrongItem
+from stonechat.errors import AlreadyExists, InvalidInput
 from stonechat.identity.caller import Caller
 
 MAX_PAGE = 100
@@ -52,7 +53,6 @@ _PREFIXES: dict[StoreItemType, str] = {
     "attachment": "atc",
     "sdk_hidden_context": "shcx",
 }
-_JUDGED = ("assistant_message", "widget", "workflow", "task", "generated_image", "structured_input")
 _INSUFFICIENT_PRIVILEGE = "42501"
 """What row-level security answers to an upsert over someone else's row."""
 
@@ -271,43 +271,10 @@ class PostgresStore(Store[Context], Generic[Context]):
 
         One that is missing, or hidden, is `NotFoundError`; the visitor's own words are `WrongItem`.
         """
-        item, run = models.ThreadItem, models.RunRow
         wanted = {_id(each) for each in item_ids}
         async with self._open(context) as (session, tenant_id, user_id):
-            found = await session.execute(
-                select(item.item_id, item.kind, run.agent_version)
-                .outerjoin(run, (run.tenant_id == item.tenant_id) & (run.run_id == item.run_id))
-                .where(
-                    *own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context)),
-                    item.item_id.in_(wanted),
-                    item.kind.not_in(HIDDEN_KINDS),
-                )
-            )
-            rows = found.all()
-            versions: dict[str, int | None] = {row.item_id: row.agent_version for row in rows}
-            if not wanted or wanted - versions.keys():
-                raise NotFoundError("One of the items was not found")
-            if any(row.kind not in _JUDGED for row in rows):
-                raise WrongItem("Only what the assistant said can be judged.")
-            judged = insert(models.Feedback).values(
-                [
-                    {
-                        "tenant_id": tenant_id,
-                        "thread_id": thread_id,
-                        "item_id": item_id,
-                        "user_id": user_id,
-                        "kind": kind,
-                        "agent_version": version,
-                    }
-                    for item_id, version in versions.items()
-                ]
-            )
-            await session.execute(
-                judged.on_conflict_do_update(
-                    index_elements=["tenant_id", "thread_id", "item_id"],
-                    set_={"kind": judged.excluded.kind, "created_at": func.now()},
-                )
-            )
+            mine = own_items(tenant_id, user_id, _id(thread_id), self.agent_of(context))
+            await judge_items(session, tenant_id, user_id, mine=mine, thread_id=thread_id, wanted=wanted, kind=kind)
 
     # Attachments
 

@@ -210,6 +210,31 @@ def _parts(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
 
 
+def _besides(kind: str, data: dict[str, Any]) -> str:
+    """What else than messages told or asked: a form with its answers, the words of a card, the titles of steps."""
+    match kind:
+        case "structured_input":
+            return "\n\n".join(_answered(each, str(data.get("status"))) for each in data.get("inputs") or ())
+        case "widget":
+            return str(data.get("copy_text") or "")
+        case "client_tool_call":
+            return str(data.get("name") or "")
+        case "task" | "workflow":
+            tasks = (data.get("workflow") or {}).get("tasks") or [data.get("task") or {}]
+            return "\n\n".join(str(task["title"]) for task in tasks if task.get("title"))
+        case _:
+            return ""
+
+
+def _answered(asked: dict[str, Any], status: str) -> str:
+    answer = asked.get("answer")
+    if answer is None:
+        given = "(not answered yet)" if status == "pending" else "(skipped)"
+    else:
+        given = "(skipped)" if answer.get("skipped") else ", ".join(map(str, answer.get("values") or ()))
+    return f"{asked.get('question') or ''}\n\n→ {given}"
+
+
 def _message(
     row: ThreadItem,
     data: dict[str, Any],
@@ -229,10 +254,11 @@ def _message(
     sources: list[Cited] = []
     marks: list[tuple[int, int]] = []
     citation = -1
+    between = "" if row.kind == "user_message" else "\n\n"  # a visitor's tags stand within their sentence
     for part in _parts(data):
-        start = len(text) + 2 if text else 0
-        said = str(part.get("text") or "")
-        text = f"{text}\n\n{said}" if text else said
+        said = ("@" if part.get("type") == "input_tag" else "") + str(part.get("text") or "")
+        start = len(text) + len(between) if text else 0
+        text = f"{text}{between}{said}" if text else said
         for note in part.get("annotations") or ():
             citation += 1
             source = note.get("source") if isinstance(note, dict) else None
@@ -263,7 +289,7 @@ def _message(
         row.item_id,
         speaker,
         row.kind,
-        text,
+        text or _besides(row.kind, data),
         row.created_at,
         quoted=str(data.get("quoted_text") or ""),
         files=tuple(str(file.get("name") or "") for file in data.get("attachments") or () if isinstance(file, dict)),

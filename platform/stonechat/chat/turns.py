@@ -9,7 +9,6 @@ from typing import Any, assert_never
 from chatkit.actions import Action
 from chatkit.store import NotFoundError
 from chatkit.types import (
-    Attachment,
     AudioInput,
     FeedbackKind,
     NonStreamingReq,
@@ -40,7 +39,7 @@ from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.over_limit import OverLimit
 from stonechat.assistant.turn import Responder, RunsTools, Turn, WritesTitles
 from stonechat.assistant.unanswered import UnansweredQuestions
-from stonechat.chat.acting import Acted, act, require_answers, require_output, require_words, say_nothing, withdraw
+from stonechat.chat.acting import Acted, act, require_answers, require_output, say_nothing, withdraw
 from stonechat.chat.actions import plan_action
 from stonechat.chat.attachments import Attachments
 from stonechat.chat.claiming import abandon, claim
@@ -55,17 +54,15 @@ from stonechat.chat.item_ids import id_of_item
 from stonechat.chat.journal import Begun, RunKey
 from stonechat.chat.judged import note_judgement
 from stonechat.chat.links import FileLinks
+from stonechat.chat.messages import message_of
 from stonechat.chat.runs import STREAM_OPTIONS, OnEnd, Run, thread_response
 from stonechat.chat.server import TenantChatKitServer
-from stonechat.chat.store import PostgresStore, new_item_id
+from stonechat.chat.store import PostgresStore
 from stonechat.chat.titles import first_words, titled
 from stonechat.chat.uploading import Uploads
-from stonechat.errors import Conflict, InvalidInput, NotFound, NotOffered, TooManyFiles
+from stonechat.errors import Conflict, NotFound, NotOffered
 from stonechat.files import FileStore
 from stonechat.identity.caller import Caller
-
-MAX_ATTACHMENTS = 10
-MAX_CHARACTERS = 32_000
 
 
 class ChatServer(TenantChatKitServer[Caller]):
@@ -195,8 +192,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         if thread_id is None:
             new = ThreadMetadata(id=self.store.generate_thread_id(caller), created_at=clock.now())
         key = self._key(caller, new.id if new else str(thread_id))
-        item = await self._user_message(message, caller, thread_id=key.thread_id)
-        require_words(item)
+        item = await message_of(message, caller, thread_id=key.thread_id, files=self.attachments or self.store)
         if message.inference_options.model is not None or message.inference_options.tool_choice is not None:
             require_choices(await self.config_of(caller), message.inference_options)
         begun = await self._claim(key, caller, new_thread=new, item=item, resumable=resumable)
@@ -223,27 +219,6 @@ class ChatServer(TenantChatKitServer[Caller]):
             run.apply(event)
         history.append(item)
         return run, lambda run: self._answer(run, caller=caller, config=config, history=history)
-
-    async def _user_message(self, message: UserMessageInput, caller: Caller, *, thread_id: str) -> UserMessageItem:
-        if len(message.attachments) > MAX_ATTACHMENTS:
-            raise TooManyFiles(f"A message can have at most {MAX_ATTACHMENTS} files.")
-        if max(sum(len(part.text) for part in message.content), len(message.quoted_text or "")) > MAX_CHARACTERS:
-            raise InvalidInput(f"A message can have at most {MAX_CHARACTERS:,} characters.")
-        attachments: list[Attachment] = []
-        if message.attachments:
-            if self.attachments is None:
-                await self.store.load_attachment(message.attachments[0], caller)
-                raise NotOffered("This assistant does not take files.")
-            attachments = await self.attachments.take(caller, message.attachments, thread_id=thread_id)
-        return UserMessageItem(
-            id=new_item_id("message"),
-            thread_id=thread_id,
-            created_at=clock.now(),
-            content=message.content,
-            attachments=attachments,
-            quoted_text=message.quoted_text,
-            inference_options=message.inference_options,
-        )
 
     # Everything else: first make sure that it can be done, then claim the thread, then do it
 

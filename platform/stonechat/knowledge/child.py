@@ -20,8 +20,11 @@ _CAN_FORK = sys.platform != "win32" and hasattr(socket, "send_fds")
 _STOP_SECONDS = 2
 
 
-async def read_in_child(task: str, media_type: str, data: bytes) -> bytes:
-    """What a child that is given `data` says; empty if it died of it. Cancelling kills it. Raises `Unavailable`."""
+async def read_in_child(task: str, media_type: str, data: bytes | Path) -> bytes:
+    """What a child that is given `data` says; empty if it died of it. Cancelling kills it. Raises `Unavailable`.
+
+    A file is read by the child alone, and takes no memory here.
+    """
     if not _CAN_FORK:
         return await _alone(task, media_type, data)
     for _ in range(2):
@@ -31,15 +34,17 @@ async def read_in_child(task: str, media_type: str, data: bytes) -> bytes:
     raise Unavailable("Documents cannot be read right now.")
 
 
-async def _forked(request: str, data: bytes) -> bytes | None:
+async def _forked(request: str, data: bytes | Path) -> bytes | None:
     """None if there was no child, because the server of children had died."""
-    source, target = await asyncio.to_thread(_server.fork, request)
+    source, target = await asyncio.to_thread(_server.fork, request, data if isinstance(data, Path) else None)
     reader = asyncio.StreamReader()
     answer, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader),
         os.fdopen(target, "rb", buffering=0),
     )
-    sending = asyncio.ensure_future(asyncio.to_thread(_send, source, data))
+    sending = None
+    if source is not None and isinstance(data, bytes):
+        sending = asyncio.ensure_future(asyncio.to_thread(_send, source, data))
     pid: int | None = None
     try:
         pid = int.from_bytes(await reader.readexactly(8), "little")
@@ -53,7 +58,8 @@ async def _forked(request: str, data: bytes) -> bytes | None:
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        await sending  # ends with the child at the latest
+        if sending is not None:
+            await sending  # ends with the child at the latest
         answer.close()
 
 
@@ -72,15 +78,16 @@ class _ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
-    def fork(self, request: str) -> tuple[int, int]:
-        """Have a child forked; the descriptors to write its document to and to read its answer from."""
-        document, source = os.pipe()
+    def fork(self, request: str, file: Path | None) -> tuple[int | None, int]:
+        """Have a child forked; the descriptors to write its document to, unless it is a file, and to read its answer from."""
+        document, source = (os.open(file, os.O_RDONLY), None) if file is not None else os.pipe()
         target, answer = os.pipe()
         try:
             with self._lock:
                 self._ask(request, [document, answer])
         except BaseException:
-            os.close(source)
+            if source is not None:
+                os.close(source)
             os.close(target)
             raise
         finally:
@@ -147,21 +154,24 @@ _server = _ForkServer()
 atexit.register(_server.close)
 
 
-async def _alone(task: str, media_type: str, data: bytes) -> bytes:
+async def _alone(task: str, media_type: str, data: bytes | Path) -> bytes:
+    opened = data.open("rb") if isinstance(data, Path) else None
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "stonechat.knowledge.extractors.worker",
         task,
         media_type,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE if opened is None else opened,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env=_environment(),
     )
     try:
-        told, _ = await child.communicate(data)
+        told, _ = await child.communicate(data if isinstance(data, bytes) else None)
     finally:
+        if opened is not None:
+            opened.close()
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()

@@ -19,6 +19,8 @@ from stonechat.assistant.guardrails.spoken import foreign_language
 from stonechat.assistant.guardrails.topics import Topics
 
 MAX_RULES = 2_000
+MAX_TAG_CHARACTERS = 1_000
+"""Of what a page put into a tag: no more of it is shown to a model."""
 MAX_TEXTS = 200
 """Strings of one form or tool's output that are looked at."""
 
@@ -97,7 +99,8 @@ def question_of(item: ThreadItem) -> Question | None:
     match item:
         case UserMessageItem():
             typed = "".join(part.text for part in item.content if part.type == "input_text")
-            tags = [part.text for part in item.content if part.type != "input_text"]
+            given = [part for part in item.content if part.type == "input_tag"]
+            tags = [text for tag in given for text in (tag.text, "\n".join(_strings(tag.data))[:MAX_TAG_CHARACTERS])]
             names = [attachment.name for attachment in item.attachments]
             texts = (typed, *tags, item.quoted_text or "", *names)
             return Question(typed, tuple(text for text in texts if text))

@@ -2,7 +2,7 @@
 
 It is forked by `forkserver.py`; where a system cannot fork, it is a process of its own:
 
-    python -m stonechat.knowledge.extractors.worker read|probe|links|sitemap MEDIA_TYPE
+    python -m stonechat.knowledge.extractors.worker read|text:CHARACTERS|probe|links|sitemap MEDIA_TYPE
 
 It limits itself before it looks at the bytes. Whatever goes wrong inside is the document's fault and is answered as
 such; if even that fails, the parent sees an empty answer.
@@ -59,7 +59,11 @@ def answer(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
 
 
 def _done(task: str, media_type: MediaType, data: bytes) -> dict[str, Any]:
-    match task:
+    name, _, most = task.partition(":")
+    match name:
+        case "text":  # the beginning of it, for one conversation
+            whole = extractor_for(media_type)(data).text
+            return {"text": whole[: int(most)], "characters": len(whole)}
         case "probe":
             from stonechat.knowledge.extractors.pdf import open_pdf
 
