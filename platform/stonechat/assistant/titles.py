@@ -52,7 +52,12 @@ class TitleModel:
 def tidy_title(text: str) -> str | None:
     """A model's words as a name: one line, no quotation marks around it, no Markdown, cut at a word."""
     line = next((line for line in text.splitlines() if line.strip()), "")
-    line = re.sub(r"\s+", " ", line).strip(" #*_`\"'“”„«»‘’.")
+    return fitting_title(line, around=" #*_`\"'“”„«»‘’.")
+
+
+def fitting_title(text: str, *, around: str = " ") -> str | None:
+    """A text in one line without what is `around` it, cut at a word if it is longer than a name may be."""
+    line = re.sub(r"\s+", " ", text).strip(around)
     if len(line) > MAX_TITLE:
         cut = line[:MAX_TITLE]
         line = f"{cut[: cut.rfind(' ')] if ' ' in cut[MAX_TITLE // 2 :] else cut}…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
@@ -11,13 +10,12 @@ from typing import Any, cast
 from chatkit.types import ThreadItemUpdatedEvent, ThreadStreamEvent, UserMessageItem
 from sqlalchemy import update
 
+from stonechat.assistant.titles import MAX_TITLE, fitting_title
 from stonechat.assistant.turn import Turn, WritesTitles
 from stonechat.chat.codec import without_nul
 from stonechat.chat.models import Thread
 from stonechat.chat.runs import Run
 from stonechat.db.session import Database
-
-MAX_TITLE = 60
 
 
 async def titled(
@@ -69,8 +67,4 @@ async def _store(asking: asyncio.Task[str | None], run: Run, database: Database)
 def first_words(message: UserMessageItem) -> str | None:
     """What a conversation is called by its first question, for lists."""
     text = without_nul(" ".join(part.text for part in message.content))
-    words = re.sub(r"\s+", " ", text[: MAX_TITLE * 4]).strip()
-    if len(words) <= MAX_TITLE:
-        return words or None
-    cut = words[:MAX_TITLE]
-    return f"{cut[: cut.rfind(' ')] if ' ' in cut[MAX_TITLE // 2 :] else cut}…"
+    return fitting_title(text[: MAX_TITLE * 4])
