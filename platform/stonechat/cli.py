@@ -72,10 +72,11 @@ def main() -> None:
 def up(demo: bool, host: str) -> None:
     """Start everything embedded and serve, until Ctrl-C."""
     from stonechat.local import IndexLock, local_services, prepare_given_database
-    from stonechat.up import run_up
 
     configured = load_settings()
     with IndexLock(configured.data_dir) as lock, local_services(configured) as settings:
+        from stonechat.up import run_up  # seconds of imports, once nothing refuses the start
+
         if configured.database_url is not None:
             asyncio.run(prepare_given_database(settings))
         run_up(settings, lock, host=host, demo=demo)

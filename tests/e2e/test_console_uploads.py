@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import ConsoleMessage, Page, expect
 
+from support.browser import hasten
 from support.documents import encrypted_pdf
 from support.running import Running
 
@@ -38,6 +39,7 @@ async def knowledge(page: Page, stonechat: Running) -> AsyncIterator[Page]:
     await page.get_by_role("button", name="Sign in").click()
     await page.locator("button[name=tenant]", has_text="Alder & Loom").click()
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    await page.clock.install()
     await page.goto(f"{stonechat.url}/console/knowledge")
     yield page
     assert complaints == []
@@ -63,13 +65,13 @@ async def test_a_dropped_file_is_read_while_one_watches_and_deleted_by_keyboard(
     page = knowledge
     await drop(page, "plants.txt", PLANTS)
     row = page.locator("#documents tr", has_text="plants.txt")
-    await expect(row).to_contain_text("Ready", timeout=READ_MS)
+    await hasten(page, row.filter(has_text="Ready"))
     await expect(page.locator("tr[data-waiting]")).to_have_count(0)
     await row.get_by_role("link").click()
     await expect(page.locator("#passages")).to_contain_text(PLANTS)
     async with page.expect_navigation():
         await page.get_by_role("button", name="Read again").click()
-    await expect(page.locator("dl.facts")).to_contain_text("Ready", timeout=READ_MS)
+    await hasten(page, page.locator("dl.facts", has_text="Ready"))
     await expect(page.locator("[data-reload-while-waiting]")).to_have_count(0)
     address = page.url
     await page.get_by_role("button", name="Delete").first.focus()
@@ -119,11 +121,11 @@ async def test_watching_a_server_that_fails_is_quiet(knowledge: Page) -> None:
     await page.route("**/console/knowledge/progress?*", lambda route: route.fulfill(status=503, headers=told, body=""))
     await drop(page, "slow.txt", "Slow words.")
     async with page.expect_response("**/console/knowledge/progress?*"):
-        pass
+        await page.clock.fast_forward(2_000)
     await expect(page.locator(".note")).to_have_count(0)
     await page.unroute("**/console/knowledge/progress?*")
     row = page.locator("#documents tr", has_text="slow.txt")
-    await expect(row).to_contain_text("Ready", timeout=READ_MS)
+    await hasten(page, row.filter(has_text="Ready"))
     await row.get_by_role("button", name="Delete").click()
     await page.get_by_role("button", name="Delete document").click()
     await expect(row).to_have_count(0)

@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import FrameLocator, Page, expect
 
 from support.api import Tenant, new_tenant
+from support.browser import hasten
 from support.running import Running, Site, customer_site
 
 pytestmark = pytest.mark.browser
@@ -109,10 +110,11 @@ async def test_nothing_is_fetched_before_a_visitor_shows_interest(page: Page, sh
 async def test_a_page_on_an_unlisted_origin_cannot_show_the_frame(page: Page, shop: Shop) -> None:
     refused: list[str] = []
     page.on("console", lambda line: refused.append(line.text) if "frame-ancestors" in line.text else None)
+    await page.clock.install()
     with customer_site() as stranger:
         await page.goto(stranger.paste("/", shop.snippet))
         chat = await open_chat(page)
-        await expect(page.locator("[data-stonechat]").get_by_text("could not be opened")).to_be_visible(timeout=20_000)
+        await hasten(page, page.locator("[data-stonechat]").get_by_text("could not be opened"))
         assert await chat.get_by_role("textbox").count() == 0
     assert refused, "the browser itself refuses, by the frame's own policy"
 

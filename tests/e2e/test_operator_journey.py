@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, expect
 
 from stonechat.db.embedded import EmbeddedPostgres
 from support.api import Tenant, new_tenant
-from support.browser import PASSWORD, complaints_of, profile, settled, violations_by_scheme
+from support.browser import AXE, PASSWORD, complaints_of, profile, settled, violations_by_scheme
 from support.operators import code_of
 from support.running import Running, Site
 from support.widget import open_chat, say
@@ -185,6 +185,7 @@ def pages_about(tenant: Tenant) -> list[str]:
 async def test_axe_finds_nothing_in_the_room(browser: Browser, operator: Operator, tenant: Tenant) -> None:
     """In light and in dark, wherever there is something to see."""
     async with profile(browser, bypass_csp=True, color_scheme="light", reduced_motion="reduce") as context:
+        await context.add_init_script(path=AXE)
         page = await context.new_page()
         async with settled(page):
             await page.goto(operator.url("/operator/login"))

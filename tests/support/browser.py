@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 from PIL import Image
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, Request, expect
 
 from support.api import Tenant, client_of
 from support.running import ROOT, Running
@@ -80,6 +80,15 @@ STILL = """async () => {
         await Promise.allSettled(moving().map((each) => each.finished));
         await new Promise((done) => setTimeout(done));
     }
+}"""
+
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+AT_ONCE = """() => {
+    if (window.changesAtOnce) return;
+    window.changesAtOnce = true;
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync("*, ::before, ::after { transition: none !important; }");
+    document.adoptedStyleSheets.push(sheet);
 }"""
 
 
@@ -152,16 +161,27 @@ async def violations(page: Page, *, dialog: str = "") -> list[str]:
 
 
 async def violations_by_scheme(page: Page, *, dialog: str = "") -> list[str]:
-    """The same in light and in dark. The page follows the browser's wish at once."""
+    """The same in light and in dark. The page follows the browser's wish, and need not fade."""
     found: list[str] = []
     backgrounds = set()
+    for frame in page.frames:
+        await frame.evaluate(AT_ONCE)
     for scheme in ("dark", "light"):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        await page.evaluate(DRAWN)
         await still(page)
         backgrounds.add(await page.evaluate("() => getComputedStyle(document.body).backgroundColor"))
         found += [f"{scheme}: {each}" for each in await violations(page, dialog=dialog)]
     assert len(backgrounds) == 2, f"{page.url} looks the same in light and dark"
     return found
+
+
+async def hasten(page: Page, until: Locator) -> None:
+    """Put the page's clock, which is installed, forward by seconds until something is to be seen."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while not await until.is_visible():
+            await page.clock.fast_forward(1_000)
+            await asyncio.sleep(0.05)
 
 
 async def sign_in(page: Page, url: str, email: str, password: str = PASSWORD) -> None:

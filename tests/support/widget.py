@@ -12,10 +12,8 @@ from typing import Any
 import httpx
 from playwright.async_api import Frame, FrameLocator, Page, Route, expect
 
-from support.running import ROOT
+from support.browser import AT_ONCE, AXE, RULES, STILL
 
-AXE = ROOT / "widget" / "node_modules" / "axe-core" / "axe.min.js"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 SETTLED = "[data-role=assistant][data-status=done]"
 LAUNCHER = "[data-stonechat] .launcher"
 FRAME = "[data-stonechat] iframe"
@@ -48,8 +46,8 @@ async def violations(frame: Frame, where: str) -> list[str]:
 
     In the chat's own frame, best practices, too; how a page around it is furnished is not the chat's matter.
     """
-    await frame.evaluate("""() => Promise.allSettled(document.getAnimations()
-        .filter((each) => each.effect.getComputedTiming().endTime < 5000).map((each) => each.finished))""")
+    await frame.evaluate(AT_ONCE)
+    await frame.evaluate(STILL)
     if not await frame.evaluate("'axe' in window"):
         await frame.evaluate(AXE.read_text(encoding="utf-8"))
     results = await frame.evaluate(
