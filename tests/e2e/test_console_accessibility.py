@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from support.api import Tenant
 from support.browser import (
@@ -253,3 +254,34 @@ async def test_axe_sees_what_is_wrong(browser: Browser) -> None:
         )
         found = await violations(page)
     assert [re.search(r" ([a-z-]+):", each)[1] for each in found] == ["color-contrast", "image-alt"]  # type: ignore[index]
+
+
+SCHEMES = """<html lang="en"><title>Wrong</title><style>
+body { background: #fff } p { color: #111; transition: color 2s }
+@media (prefers-color-scheme: dark) { body { background: #111 } p { color: #222 } }</style><p>Pale in the dark</p>"""
+
+
+async def test_axe_sees_what_is_wrong_in_the_dark_only(browser: Browser) -> None:
+    async with profile(browser, color_scheme="light") as context:
+        page = await context.new_page()
+        await page.set_content(SCHEMES)
+        found = await violations_by_scheme(page)
+    assert [re.match(r"(\w+): \S+ ([a-z-]+):", each).groups() for each in found] == [("dark", "color-contrast")]  # type: ignore[union-attr]
+
+
+LATE = """<html lang="en"><title>Late</title><script>
+fetch("/late").then(async (answer) => { const text = await answer.text(); setTimeout(() => { document.title = text }) })</script>"""
+
+
+async def test_a_page_is_settled_once_what_it_fetched_is_there(browser: Browser) -> None:
+    async def late(route: Route) -> None:
+        await asyncio.sleep(0.2)
+        await route.fulfill(body="Here")
+
+    async with profile(browser) as context:
+        page = await context.new_page()
+        await page.route("**/page", lambda route: route.fulfill(body=LATE, content_type="text/html"))
+        await page.route("**/late", late)
+        async with settled(page):
+            await page.goto("http://late.example/page")
+        assert await page.title() == "Here"
