@@ -24,6 +24,7 @@ from stonechat import clock, ids
 from stonechat.accounts.provisioning import provision_tenant
 from stonechat.api.dependencies import Services
 from stonechat.app import create_app
+from stonechat.billing.models import InvoiceRow
 from stonechat.chat.store import PostgresStore
 from stonechat.identity.caller import Caller
 from stonechat.knowledge.unanswered import Asked, note_unanswered
@@ -184,6 +185,8 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
     side.ids["group_id"] = await _unanswered(services, side)
     side.ids["override_id"] = await _override(services, side)
     side.ids["endpoint_id"], side.ids["delivery_id"] = await _webhook(services, side)
+    side.ids["invoice_id"] = await _invoice(services, side)
+    side.ids["endpoint_id"], side.ids["delivery_id"] = await _webhook(services, side)
     side.ids["thread_id"], side.ids["run"], side.ids["user_id"] = (
         side.anna.thread,
         side.anna.run,
@@ -207,6 +210,40 @@ async def _unanswered(services: Services, side: Side) -> str:
         group = await note_unanswered(session, side.tenant_id, asked=asked)
     assert group is not None
     return group
+
+
+async def _webhook(services: Services, side: Side) -> tuple[str, str]:
+    """An endpoint that is switched off, so that nothing is sent anywhere, and a delivery that failed."""
+    body = {"url": f"https://{side.secret_word}.example/hook", "description": side.secret_word}
+    endpoint = str((await side.api.post("/webhook-endpoints", json=body)).json()["id"])
+    assert (await side.api.patch(f"/webhook-endpoints/{endpoint}", json={"enabled": False})).is_success
+    async with services.database.tenant(side.tenant_id) as session:
+        delivery = await add_delivery(
+            session,
+            side.tenant_id,
+            endpoint_id=endpoint,
+            event_id=ids.new_id("evt"),
+            kind="conversation.closed",
+            data={"reason": side.secret_word},
+            occurred_at=clock.now(),
+            refused="It was off.",
+        )
+    assert delivery is not None
+    return endpoint, delivery
+
+
+async def _invoice(services: Services, side: Side) -> str:
+    """One that is to be paid."""
+    invoice_id, now = ids.new_id("inv"), clock.now()
+    async with services.database.tenant(side.tenant_id) as session:
+        session.add(
+            InvoiceRow(
+                tenant_id=side.tenant_id, invoice_id=invoice_id, provider="manual", number=f"{side.secret_word}-1",
+                status="open", currency="usd", total_cents=9_900, tax_cents=0, due_cents=9_900, paid_cents=0,
+                lines=[{"description": side.secret_word, "amount_cents": 9_900, "quantity": 1}], created_at=now,
+            )
+        )  # fmt: skip
+    return invoice_id
 
 
 async def _webhook(services: Services, side: Side) -> tuple[str, str]:
