@@ -22,6 +22,7 @@ describe("the names of buttons", () => {
     expect(second[0]).toBe("Copy: See the page for all that there is to kn…");
     expect(new Set([...names(first), ...second]).size).toBe(6);
     expect(named("Copy", " ** ")).toBe("Copy");
+    expect(named("Copy", "| Step | When |\n|---|---|\n| Sent | now |")).toBe("Copy: Step When Sent now");
   });
 
   it("say which block of code they copy", async () => {

@@ -28,7 +28,7 @@ export interface Judging {
 
 /** What sets one button apart from others that do the same: the beginning of what it is for, without its markup. */
 export function named(label: string, text: string): string {
-  const words = text.replace(/[*`~#>|]+|\]\([^)]*\)|\[/g, "").replace(/\s+/g, " ").trim();
+  const words = text.replace(/[*`~#>|]+|-{3,}|\]\([^)]*\)|\[/g, "").replace(/\s+/g, " ").trim();
   return words ? `${label}: ${words.length > NAMED ? `${words.slice(0, NAMED)}…` : words}` : label;
 }
 

@@ -6,7 +6,7 @@
 import type { Token, Tokens } from "marked";
 import type { Mark } from "../../chat/citations.ts";
 import { copyText, named } from "./deeds.ts";
-import { h, icon, setText } from "./dom.ts";
+import { h, icon, setAttribute, setText } from "./dom.ts";
 
 /** Draws what belongs in a slot, by its number. */
 type Fill = (slot: number) => Node | undefined;
@@ -55,7 +55,7 @@ function codeBlock(source: string): HTMLElement {
   const button = h("button", { type: "button", class: "copy" }, icon("copy"), said);
   const say = (words: string, name: string) => {
     setText(said, words);
-    button.ariaLabel = name;
+    setAttribute(button, "aria-label", name);
   };
   const offer = () => say(proseWords.copy, named(proseWords.copy, source));
   offer();
