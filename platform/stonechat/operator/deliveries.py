@@ -58,7 +58,7 @@ _BEFORE = """created_at <= (
     select created_at, delivery_id from webhook_deliveries where tenant_id = :before_tenant and delivery_id = :before)"""
 _COUNT = text("""
     select s.status, (select count(*) from (select 1 from webhook_deliveries d
-        where d.status = s.status and d.created_at > now() - interval '1 day' limit :most) some)
+        where d.status = s.status and d.created_at > now() - interval '1 day' limit :most) as counted)
     from unnest(cast(:statuses as text[])) as s(status)""")
 
 
