@@ -33,6 +33,22 @@ _ATTEMPTS = {
     "stopped": "was stopped",
 }
 
+_ENDS = {
+    "tokens": "The month’s budget of tokens was used up.",
+    "cost": "The month’s budget of money was used up.",
+    "included_messages": "The answers that the plan includes were used up.",
+    "included_tokens": "The tokens that the plan includes were used up.",
+    "cheaper": "Less than a tenth of what may be used was left.",
+}
+_TAKEN = {
+    "cheaper_model": "The cheaper model answered.",
+    "approved_answers": "An approved answer was quoted.",
+    "ask_email": "The visitor was asked for an address, or thanked for it.",
+    "hand_over": "A person was asked to take over.",
+    "message": "The visitor was told so kindly.",
+    "own_model": "No step could answer, so that the agent’s own model did.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -169,14 +185,20 @@ def _sentence(span: SpanView) -> str:
         case "tool":
             return _tool(data)
         case "guardrail":
-            told = noted_sentences({"kind": GUARDRAIL_KIND, "findings": [data]})
-            return told[0] if told else _rest(data)
+            return _guardrail(span.name, data)
         case "history":
             return _history(data)
         case "agent":
             return _rest(data)
         case _:
             assert_never(span.kind)
+
+
+def _guardrail(name: str, data: Mapping[str, Any]) -> str:
+    if name == "budget":
+        return f"{_ENDS.get(str(data.get('reason')), '')} {_TAKEN.get(str(data.get('step')), '')}".strip()
+    told = noted_sentences({"kind": GUARDRAIL_KIND, "findings": [data]})
+    return told[0] if told else _rest(data)
 
 
 def _generation(data: Mapping[str, Any]) -> str:

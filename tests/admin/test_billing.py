@@ -165,7 +165,7 @@ async def test_a_first_plan_is_chosen_at_checkout(world: ConsoleWorld, tenant_id
     plain = await admin.submit(f"{PATH}/change", {"plan": "pro"}, status=200)
     assert plain.one("main a.btn").attributes["href"] == "https://pay.example/checkout"
     back = await admin.page(f"{PATH}/returned?billing=returned", status=303)
-    assert (back.response.headers["location"], paid.asked[-1][0]) == (PATH, "sync")
+    assert (back.response.headers["location"], paid.asked[-1][0]) == (PATH, "come_back")
 
 
 async def test_whoever_is_paid_may_be_out_of_reach(world: ConsoleWorld, tenant_id: UUID, paid: Paid) -> None:

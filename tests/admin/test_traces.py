@@ -64,6 +64,13 @@ SPANS: list[dict[str, Any]] = [
         "ms": 0.0,
         "data": {"stage": "output", "rule": "redact", "action": "removed", "category": "an IBAN", "count": 2},
     },
+    {
+        "kind": "guardrail",
+        "name": "budget",
+        "start_ms": 0.5,
+        "ms": 0.0,
+        "data": {"reason": "included_tokens", "step": "approved_answers", "blocked": False},
+    },
 ]
 
 
@@ -135,6 +142,7 @@ async def test_the_steps_are_drawn_and_told(place: ConsoleWorld, reader: Reader)
         "It could not be reached. Failed: E",
         "It failed. (x)",
         "Blacked out in the answer: an IBAN (2).",
+        "The tokens that the plan includes were used up. An approved answer was quoted.",
         "0.80",
     ):
         assert words in page.text, words

@@ -111,7 +111,7 @@ async def test_an_own_price_is_set_and_taken_back(world: ConsoleWorld, tenant_id
     await admin.page(PATH)
     price = {"name": "openai/house-model", "input_price": "0.5", "output_price": "$2"}
     await admin.htmx("POST", f"{PATH}/prices", price)
-    assert "your own: $0.5 in, $2 out" in (await admin.page(PATH)).text
+    assert "your own: $0.50 in, $2.00 out" in (await admin.page(PATH)).text
     for wrong in ("cheap", "0,40"):
         await admin.htmx("POST", f"{PATH}/prices", price | {"input_price": wrong}, status=422)
     await admin.htmx("POST", f"{PATH}/prices", {"name": "openai/house-model"})

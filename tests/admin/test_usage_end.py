@@ -9,9 +9,10 @@ from sqlalchemy import text
 
 from stonechat.accounts.actor import system
 from stonechat.plans.overrides import add_override
-from stonechat.usage.allowance import Steps, get_steps, refresh_allowance
+from stonechat.usage.allowance import Steps, get_steps, put_steps, refresh_allowance
 from stonechat.usage.ledger import ledger_entry, settle
 from support.console import ConsoleWorld
+from support.identity import PLATFORM
 
 PATH = "/console/usage/end"
 
@@ -106,3 +107,38 @@ async def test_a_viewer_sees_how_far_the_plan_is_used_and_who_left_an_address(
     assert "needs the role admin" in page.text
     assert page.all("#steps-form button[type=submit]") == []
     assert (await viewer.htmx("POST", f"{PATH}/steps", {"first": "ask_email"}, status=403)).status == 403
+
+
+async def test_what_cannot_be_done_any_more_is_said(world: ConsoleWorld, tenant_id: UUID) -> None:
+    chosen = Steps(steps=("hand_over", "cheaper_model"), cheaper_model="nobody/small")
+    async with world.services.database.tenant(tenant_id) as session:
+        await put_steps(session, system(tenant_id), steps=chosen)
+        await add_override(
+            session, tenant_id, field="hand_over", value=False, reason="A test.", expires_at=None, by="a test"
+        )
+    viewer = await world.signed_in("viewer", tenant_id=tenant_id)
+    told = [notice.text() for notice in (await viewer.page(PATH)).all("#steps-form [role=status]")]
+    assert len(told) == 2
+    assert "not part of your plan, Self-hosted: that step is skipped" in told[0]
+    assert "no model provider for nobody/small" in told[1]
+
+
+async def test_without_the_script_a_refused_form_is_a_page_that_keeps_what_was_typed(
+    world: ConsoleWorld, tenant_id: UUID
+) -> None:
+    admin = await world.signed_in("admin", tenant_id=tenant_id)
+    headers = {"Referer": f"{PLATFORM}{PATH}"}
+    form = {"first": "cheaper_model", "cheaper_model": "nano"}
+    page = await admin.submit(f"{PATH}/steps", form, status=422, headers=headers)
+    assert "Something is not right yet" in page.one("h1").text()
+    assert "provider/model" in page.one("#cheaper_model-error").text()
+    assert page.one("#cheaper_model").attributes["value"] == "nano"
+    assert page.one(f'main a[href="{PATH}"].btn').text() == "Back to the page"
+    async with world.services.database.tenant(tenant_id) as session:
+        await add_override(
+            session, tenant_id, field="hand_over", value=False, reason="A test.", expires_at=None, by="a test"
+        )
+    refused = await admin.submit(f"{PATH}/steps", {"first": "hand_over"}, status=422)
+    assert "is not part of your plan" in refused.one("#first-error").text()
+    saved = await admin.submit(f"{PATH}/steps", {"first": "ask_email"})
+    assert saved.response.headers["location"] == PATH

@@ -23,7 +23,7 @@ from support.console import ConsoleWorld
 from support.identity import PLATFORM
 
 ORIGIN = "https://furnished.example"
-MAX_AGENTS = 40
+MAX_AGENTS, MAX_ENDPOINTS = 40, 10
 """Of those made last, which are kept."""
 
 
@@ -32,8 +32,9 @@ class Furniture:
 
     def __init__(self, world: ConsoleWorld, tenant_id: UUID, api: httpx.AsyncClient) -> None:
         self.world, self.tenant_id, self.api = world, tenant_id, api
-        self._answer = self._run = ""
+        self._answer = self._run = self._user = ""
         self._agents: list[str] = []
+        self._endpoints: list[str] = []
 
     async def make(self, names: list[str]) -> dict[str, str]:
         """New things, by the names of the parameters. Raises `LookupError` for a name it does not know."""
@@ -84,15 +85,26 @@ class Furniture:
     async def _thread_id(self, _made: dict[str, str]) -> str:
         return await self._conversation("How long is a return?")
 
-    async def _conversation(self, question: str) -> str:
-        key = await self._domain_key(await self._agent_id({}))
+    async def visitor(self) -> dict[str, str]:
+        """The headers of somebody who came in by the site of an agent that was made last."""
+        key = await self._domain_key(self._agents[-1])
         session = await self.api.post(
             f"{PLATFORM}/v1/sessions",
             json={"domain_key": key["key"]},
             headers={"Origin": ORIGIN, "Authorization": ""},
         )
         assert session.status_code == 200, session.text
-        headers = {"Authorization": f"Bearer {session.json()['token']}", "Origin": ORIGIN}
+        self._user = str(session.json()["user"]["id"])
+        return {"Authorization": f"Bearer {session.json()['token']}", "Origin": ORIGIN}
+
+    async def _user_id(self, _made: dict[str, str]) -> str:
+        """Of a visitor with a conversation."""
+        await self._conversation("Do you ship to Norway?")
+        return self._user
+
+    async def _conversation(self, question: str) -> str:
+        await self._agent_id({})
+        headers = await self.visitor()
         turn = await self.api.post(f"{PLATFORM}/chatkit", json=message(question), headers=headers)
         assert turn.status_code == 200, turn.text
         self._run = turn.headers["stonechat-run"]
@@ -132,6 +144,16 @@ class Furniture:
         answer = await self.api.put("/secrets", json={"name": f"s-{uuid4().hex[:8]}", "value": "x"})
         assert answer.is_success, answer.text
         return str(answer.json()["id"])
+
+    async def _endpoint_id(self, _made: dict[str, str]) -> str:
+        endpoint = str((await self._post("/webhook-endpoints", {"url": "https://hooks.furnished.example/in"}))["id"])
+        self._endpoints.append(endpoint)
+        if len(self._endpoints) > MAX_ENDPOINTS:
+            await self.api.delete(f"/webhook-endpoints/{self._endpoints.pop(0)}")
+        return endpoint
+
+    async def _delivery_id(self, made: dict[str, str]) -> str:
+        return str((await self._post(f"/webhook-endpoints/{made['endpoint_id']}/test", {}))["id"])
 
     async def _invitation_id(self, _made: dict[str, str]) -> str:
         email = f"new-{uuid4().hex[:10]}@example.com"

@@ -9,9 +9,12 @@ from pydantic import ValidationError
 
 from stonechat.assistant.contacts import list_contacts
 from stonechat.assistant.over_limit import EMAIL_REQUEST, EMAIL_THANKS
-from stonechat.errors import StonechatError
+from stonechat.errors import ModelUnknown, StonechatError
+from stonechat.plans.entitlements import Entitlements, entitlements
+from stonechat.plans.terms import Feature
+from stonechat.providers.service import require_model
 from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, put_steps
-from stonechat_admin.auth import Admin, Viewer
+from stonechat_admin.auth import Admin, Console, Viewer
 from stonechat_admin.forms import Filled, refused
 from stonechat_admin.views.usage import Meter
 
@@ -23,8 +26,8 @@ SHOWN = 20
 PLACES = ("first", "second", "third", "fourth")
 STEPS = (
     ("", "Nothing more"),
-    ("approved_answers", "Answer from your question-answer pairs only"),
-    ("cheaper_model", "Answer with a cheaper model"),
+    ("approved_answers", "Approved answers only"),
+    ("cheaper_model", "A cheaper model"),
     ("ask_email", "Ask for an e-mail address"),
     ("hand_over", "Hand over to a person"),
 )
@@ -35,14 +38,15 @@ Words = Annotated[str, Form(max_length=600)]
 @router.get(PATH)
 async def show_end(console: Viewer) -> Response:
     session, actor = console.session, console.actor
-    state = await allowance_state(session, actor.tenant_id)
+    held = await entitlements(session, actor.tenant_id)
+    state = await allowance_state(session, actor.tenant_id, rights=held)
     contacts = await list_contacts(session, actor, limit=SHOWN)
     return console.page(
         "usage/end.html",
         state=state,
         meters=_meters(state),
         contacts=contacts.data,
-        **_values(Filled(_typed(state.steps)), chosen=state.steps),
+        **await _values(console, Filled(_typed(state.steps)), chosen=state.steps, held=held),
     )
 
 
@@ -90,13 +94,17 @@ async def save_steps(
             if error.status >= 500:
                 raise
             form = refused(error, typed, about="first")
-            return console.fragment("usage/_steps.html", status=422, **_values(form, chosen=steps))
+            return console.fragment("usage/_steps.html", status=422, **await _values(console, form, chosen=Steps()))
     if errors:
-        return console.fragment("usage/_steps.html", status=422, **_values(Filled(typed, errors), chosen=steps))
+        return console.fragment(
+            "usage/_steps.html", status=422, **await _values(console, Filled(typed, errors), chosen=steps)
+        )
     toast = "The steps are saved. They hold from the next question on."
     if not console.is_partial:
         return console.go(PATH, toast=toast)
-    return console.fragment("usage/_steps.html", toast=toast, **_values(Filled(_typed(steps)), chosen=steps))
+    return console.fragment(
+        "usage/_steps.html", toast=toast, **await _values(console, Filled(_typed(steps)), chosen=steps)
+    )
 
 
 _MESSAGES = {
@@ -120,15 +128,37 @@ def _typed(steps: Steps) -> dict[str, str]:
     }
 
 
-def _values(form: Filled, *, chosen: Steps) -> dict[str, Any]:
+async def _values(console: Console, form: Filled, *, chosen: Steps, held: Entitlements | None = None) -> dict[str, Any]:
     names = dict(STEPS)
+    held = held or await entitlements(console.session, console.tenant_id)
     return {
+        "skipped": await _skipped(console, chosen, held=held),
         "form": form,
         "options": STEPS,
         "in_words": [names[step] for step in chosen.steps if step != "message"],
         "email_words": EMAIL_REQUEST,
         "thanks_words": EMAIL_THANKS,
     }
+
+
+async def _skipped(console: Console, chosen: Steps, *, held: Entitlements) -> list[str]:
+    """What was chosen and cannot be done any more, a sentence each."""
+    found = []
+    if "hand_over" in chosen.steps and not held.has(Feature.HAND_OVER):
+        found.append(
+            f"Handing over to a person is not part of your plan, {held.plan.name}: "
+            "that step is skipped, and the next one answers."
+        )
+    if "cheaper_model" in chosen.steps and chosen.cheaper_model is not None:
+        settings = console.services.settings
+        try:
+            await require_model(console.session, console.actor, model=chosen.cheaper_model, settings=settings)
+        except ModelUnknown:
+            found.append(
+                f"There is no model provider for {chosen.cheaper_model}: "
+                "until you add it, that step is skipped, and the next one answers."
+            )
+    return found
 
 
 def _meters(state: AllowanceState) -> list[Meter]:

@@ -1,7 +1,8 @@
 """A question when nothing more may be used, or nearly: answered by the steps that the tenant chose, in its order.
 
 Each step answers or leaves the question to the next; to say so kindly is always the last. Only the cheaper model spends
-anything, from the last tenth of the bound, which `usage_reserve` keeps for it.
+anything, from the last tenth of the bound, which `usage_reserve` keeps for it. While some of that tenth is left nobody is told
+that nothing is: where the cheaper model fails and no other step answers, the agent's own model does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import assert_never
+from uuid import UUID
 
 from chatkit.types import (
     AssistantMessageContent,
@@ -17,6 +19,8 @@ from chatkit.types import (
     AssistantMessageContentPartDone,
     AssistantMessageContentPartTextDelta,
     AssistantMessageItem,
+    HiddenContextItem,
+    ProgressUpdateEvent,
     ThreadItemAddedEvent,
     ThreadItemDoneEvent,
     ThreadItemUpdatedEvent,
@@ -32,6 +36,8 @@ from stonechat.assistant.tools.hand_over import handed_over
 from stonechat.assistant.turn import Responder, Turn
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError
+from stonechat.plans.entitlements import entitlements
+from stonechat.plans.terms import Feature
 from stonechat.usage.allowance import Step, Steps, steps_of
 from stonechat.usage.quota import Refusal
 
@@ -54,20 +60,32 @@ class OverLimit:
 
     async def respond(self, turn: Turn, refusal: Refusal) -> AsyncIterator[ThreadStreamEvent]:
         """As `Responder.respond`."""
-        async with self._database.tenant(turn.caller.tenant_id) as session:
-            steps = await steps_of(session, turn.caller.tenant_id)
+        steps = await self._steps(turn.caller.tenant_id)
         span = turn.trace.note("guardrail", "budget", reason=refusal.reason)
         for step in steps.steps:
             answered = False
             async for event in self._take(step, steps, turn, refusal):
-                answered = True
+                answered = answered or _stays(event)
                 yield event
             if answered:
                 span.data |= {"step": step, "blocked": step not in ("cheaper_model", "approved_answers")}
                 return
+        if refusal.reason == "cheaper":
+            span.data |= {"step": "own_model", "blocked": False}
+            async for event in self._responder.respond(turn):
+                yield event
+            return
         span.data |= {"step": "message", "blocked": True}
         async for event in say(turn, refusal.message):
             yield event
+
+    async def _steps(self, tenant_id: UUID) -> Steps:
+        """What the tenant chose, without what its plan includes no more."""
+        async with self._database.tenant(tenant_id) as session:
+            steps = await steps_of(session, tenant_id)
+            if "hand_over" not in steps.steps or (await entitlements(session, tenant_id)).has(Feature.HAND_OVER):
+                return steps
+        return steps.model_copy(update={"steps": tuple(step for step in steps.steps if step != "hand_over")})
 
     async def _take(self, step: Step, steps: Steps, turn: Turn, refusal: Refusal) -> AsyncIterator[ThreadStreamEvent]:
         """The answer of one step; nothing where it has none."""
@@ -85,6 +103,8 @@ class OverLimit:
             case "hand_over":
                 events = self._hand_over(turn)
             case "message":
+                if refusal.reason == "cheaper":
+                    return
                 events = say(turn, refusal.message)
             case _:
                 assert_never(step)
@@ -95,7 +115,7 @@ class OverLimit:
         begun = False
         try:
             async for event in self._responder.respond(replace(turn, config=_answered_by(turn.config, model))):
-                begun = True
+                begun = begun or _stays(event)
                 yield event
         except StonechatError as error:
             if begun:
@@ -155,6 +175,15 @@ async def say(turn: Turn, text: str) -> AsyncIterator[ThreadStreamEvent]:
     ):
         yield ThreadItemUpdatedEvent(item_id=item.id, update=update)
     yield ThreadItemDoneEvent(item=item.model_copy(update={"content": [whole]}))
+
+
+def _stays(event: ThreadStreamEvent) -> bool:
+    """Whether the visitor keeps something of it: news of a search passes, and what only models read is not shown."""
+    match event:
+        case ProgressUpdateEvent() | ThreadItemDoneEvent(item=HiddenContextItem()):
+            return False
+        case _:
+            return True
 
 
 def _answered_by(config: AgentConfig, model: str) -> AgentConfig:
