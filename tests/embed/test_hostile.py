@@ -64,7 +64,7 @@ def test_no_word_of_a_configuration_becomes_code_of_the_loader() -> None:
     for vector in VECTORS:
         made = render_loader(loader, public_key="pk_1", agent=everywhere(vector)).content
         head = made.removesuffix(loader.content).decode("ascii")
-        code, _, rest = head.partition("document.currentScript.dataset,")
+        code, _, rest = head.partition("document.currentScript?.dataset??{},")
         look, end = json.JSONDecoder().raw_decode(rest)
         assert rest[end:] == ");\n"
         assert "\n" not in code + rest[:end]
