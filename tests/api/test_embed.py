@@ -95,7 +95,7 @@ async def test_a_keys_own_loader_wears_what_was_published(
     assert answer.status_code == 200
     prefix, _, loader = answer.text.partition(");\n")
     assert loader.encode() == services.assets.loader.content
-    look = json.loads(prefix.split("document.currentScript.dataset,", 1)[1])
+    look = json.loads(prefix.split("document.currentScript?.dataset??{},", 1)[1])
     assert look["domainKey"] == key.key
     assert (look["label"], look["position"], look["teaser"], look["delay"]) == (
         "Fragen?</script>", "left", "Kann ich helfen?", "3000",
