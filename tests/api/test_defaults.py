@@ -39,7 +39,7 @@ def test_who_serves_by_hand_lets_nobody_in_unasked(
         "STONECHAT_ENV": "development",
         "DATABASE_URL": "postgresql://nobody@127.0.0.1/x",
         "QDRANT_URL": "http://127.0.0.1:6333",
-        "STONECHAT_SECRET_KEYS": "a platform key for tests, long enough",
+        "STONECHAT_SECRET_KEYS": "a platform key for tests that is long enough",
         "STONECHAT_SIGN_UP": said,
     }.items():
         if value is None:

@@ -23,7 +23,7 @@ async def test_a_reply_that_is_sent_again_is_said_once(house: Management) -> Non
     [thread] = [event["thread"]["id"] for event in await ada.say("Hello?") if event["type"] == "thread.created"]
     shop = await house.key(ada.caller.tenant_id, "write")
     await shop.call("POST", f"/conversations/{thread}/take-over", json={})
-    key = {"Idempotency-Key": "one reply"}
+    key = {"Idempotency-Key": "one-reply"}
     replies = [
         await shop.call("POST", f"/conversations/{thread}/reply", json={"text": "I am here."}, headers=key)
         for _ in range(2)
