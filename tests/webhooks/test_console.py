@@ -74,6 +74,8 @@ async def test_every_kind_can_be_chosen_and_what_is_wrong_is_said(world: Console
     assert refused.one("input[name=events][checked]").attributes["value"] == "document.ready"
     nothing = await admin.htmx("POST", PATH, {"url": "https://shop.example"}, status=422)
     assert "Choose at least one" in nothing.one("#events-error").text()
+    many = {"url": "https://shop.example", "events": ["document.ready"] * 500}
+    assert (await admin.htmx("POST", PATH, many)).all("#new-secret")
 
 
 async def test_a_test_is_sent_looked_at_and_sent_again(world: ConsoleWorld) -> None:

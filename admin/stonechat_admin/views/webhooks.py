@@ -22,6 +22,7 @@ EMPTY = Filled({"url": "", "description": "", "events": [], "all": "on"})
 LANGUAGES = [("python", "Python"), ("node", "Node")]
 SHOWN = 20
 REPLAYED_DAYS = 7
+MAX_CHOSEN = 2 * len(CATALOGUE)
 Word = Annotated[str, Form(max_length=10_000)]
 Words = Annotated[list[str] | None, Form()]
 Asked = Annotated[str, Query(max_length=1024)]
@@ -47,7 +48,9 @@ async def create_webhook(
                 console.actor,
                 keyring=console.services.keyring,
                 settings=console.services.settings,
-                fields=EndpointFields(url=url, description=description, events=None if every else (events or [])[:100]),
+                fields=EndpointFields(
+                    url=url, description=description, events=None if every else (events or [])[:MAX_CHOSEN]
+                ),
             )
     except (InvalidInput, Conflict) as error:
         form = _refused(error, url=url, description=description, events=events, every=every)
@@ -75,7 +78,7 @@ async def change_webhook(
     every: Annotated[str, Form(alias="all", max_length=10)] = "",
 ) -> Response:
     endpoint = await endpoints.get_endpoint(console.session, console.actor, endpoint_id=endpoint_id)
-    chosen = None if every else (events or [])[:100]
+    chosen = None if every else (events or [])[:MAX_CHOSEN]
     try:
         async with console.session.begin_nested():
             await _change(console, endpoint_id, EndpointChanges(url=url, description=description, events=chosen))
