@@ -1,4 +1,6 @@
-"""Reserved: hot path again."""
+"""Checkpoints of many runs in two statements."""
+
+from pathlib import Path
 
 from alembic import op
 
@@ -10,3 +12,4 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
+    op.execute((Path(__file__).parent.parent / "sql" / "checkpoint_functions.sql").read_text())
