@@ -1,9 +1,11 @@
-"""Connections that break, visitors who leave, and a server that is killed, all in the middle of an answer."""
+"""Connections that break, visitors who leave, and a server that is killed, all in the middle of an answer; and its orderly end."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -120,26 +122,38 @@ async def test_a_visitor_can_stop_an_answer(slow_visit: Visit) -> None:
     assert 0 < len(kept) < len(WHOLE)
 
 
-async def test_killed_in_the_middle_of_an_answer_it_keeps_what_was_streamed(tmp_path: Path) -> None:
-    running = await start(tmp_path / "data", demo=False)
-    try:
-        with slow_model(pace=0.01) as model:
-            async with new_tenant(running, "Killed") as tenant:
-                slow = await visit(running, tenant, model)
-                text, _, _ = await slow.read(None, until=700, resumable=True)
-                running.process.kill()
-                await running.process.wait()
-                rate = 1 / model.pace
-                running = slow.running = await start(running.data_dir, port=httpx.URL(running.url).port, demo=False)
-                (thread,) = await slow.threads()
-                await _say_something(slow, thread["id"])
-                kept = await slow.answers(thread["id"])
-                assert len(kept) == 2
-                lost = len(text) - len(kept[0])
-                assert WHOLE.startswith(kept[0])
-                assert lost <= BATCH_SECONDS * rate * len("word100 "), f"{lost} characters lost"
-    finally:
-        await running.stop()
+@dataclass
+class Spare:
+    """A Stonechat that a test may kill, and starts again for the next."""
+
+    running: Running
+
+
+@pytest.fixture(scope="module")
+async def spare(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Spare]:
+    spare = Spare(await start(tmp_path_factory.mktemp("spare") / "data", demo=False))
+    yield spare
+    await spare.running.stop()
+
+
+async def test_killed_in_the_middle_of_an_answer_it_keeps_what_was_streamed(spare: Spare) -> None:
+    with slow_model(pace=0.01) as model:
+        async with new_tenant(spare.running, "Killed") as tenant:
+            slow = await visit(spare.running, tenant, model)
+            text, _, _ = await slow.read(None, until=700, resumable=True)
+            killed = spare.running
+            killed.process.kill()
+            await killed.process.wait()
+            rate = 1 / model.pace
+            spare.running = await start(killed.data_dir, port=httpx.URL(killed.url).port, demo=False)
+            slow.running = spare.running
+            (thread,) = await slow.threads()
+            await _say_something(slow, thread["id"])
+            kept = await slow.answers(thread["id"])
+            assert len(kept) == 2
+            lost = len(text) - len(kept[0])
+            assert WHOLE.startswith(kept[0])
+            assert lost <= BATCH_SECONDS * rate * len("word100 "), f"{lost} characters lost"
 
 
 async def _say_something(slow: Visit, thread: str) -> None:
@@ -154,3 +168,30 @@ async def _say_something(slow: Visit, thread: str) -> None:
         assert answer.status_code == 409, answer.text
         assert time.monotonic() < deadline, answer.text
         await asyncio.sleep(0.25)
+
+
+def processes_of(data_dir: Path) -> list[str]:
+    """Command lines of live processes that name the folder or work inside it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            inside = os.readlink(entry / "cwd").startswith(str(data_dir))
+            alive = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+        except OSError:
+            continue
+        if alive and (inside or str(data_dir) in line):
+            found.append(line)
+    return found
+
+
+async def test_ctrl_c_leaves_no_process_behind(spare: Spare) -> None:
+    running = spare.running
+    assert processes_of(running.data_dir)
+    assert await running.stop(signal.SIGINT) == 0
+    deadline = time.monotonic() + 10
+    while left := processes_of(running.data_dir):
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.1)
