@@ -26,12 +26,13 @@ from stonechat.webhooks.delivering import Deliverer
 from stonechat.webhooks.endpoints import EndpointFields, EndpointWithSecret, create_endpoint
 from stonechat.webhooks.fan_out import subscribers
 from stonechat.webhooks.models import WebhookDeliveryRow, WebhookEndpointRow
+from support.identity import PLATFORM_KEY
 from support.loopback import Received
 from support.outbound import TableResolver, client_for
 
 SETTINGS = Settings().model_copy(
     update={
-        "secret_keys": (SecretStr("a secret of forty-two characters for tests"),),
+        "secret_keys": (SecretStr(PLATFORM_KEY),),
         "configured_public_url": "http://platform.example",
         "outbound_allowed": ("127.0.0.0/8",),
     }

@@ -27,7 +27,7 @@ async def show_deliveries(desk: AtDesk, status: Word = "", tenant: Word = "", be
         counts=await deliveries.count_deliveries(desk.session),
         most=deliveries.MAX_COUNTED,
         names=await names_of(desk.session, {row.tenant_id for row in rows}),
-        status=status,
+        chosen=status,
         tenant=tenant,
         words=deliveries.STATUS_WORDS,
         export=f"/operator/deliveries/export?{urlencode(asked)}",

@@ -174,7 +174,7 @@ async def _endpoint_values(console: Console, endpoint_id: str, *, status: str, c
         "form": Filled(typed),
         "kinds": CATALOGUE,
         "deliveries": page.data,
-        "status": chosen,
+        "chosen_status": chosen,
         "statuses": STATUSES,
         "more": more if page.next_cursor else None,
         "languages": LANGUAGES,
