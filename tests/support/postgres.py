@@ -69,6 +69,7 @@ async def migrated_database(admin_url: str, name: str) -> AsyncIterator[TestData
         await migrate.create_database(admin_url, template)
         await migrate.migrate(_url_of(admin_url, template))
         _templates[admin_url] = template
+    await _drop(admin_url, name)  # a run that was killed may have left one of this name
     connection = await asyncpg.connect(admin_url)
     try:
         await connection.execute(f'create database "{name}" owner {OWNER} template "{_templates[admin_url]}"')
