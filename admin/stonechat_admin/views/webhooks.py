@@ -129,7 +129,7 @@ async def show_delivery(endpoint_id: str, delivery_id: str, console: Admin) -> R
     delivery = await deliveries.get_delivery(
         console.session, console.actor, endpoint_id=endpoint_id, delivery_id=delivery_id
     )
-    values = {"endpoint": endpoint, "delivery": delivery}
+    values: dict[str, Any] = {"endpoint": endpoint, "delivery": delivery}
     if console.is_partial:
         return console.fragment("webhooks/_delivery.html", **values)
     return console.page("webhooks/delivery.html", **values)
