@@ -13,7 +13,7 @@ from stonechat.errors import ModelUnknown, StonechatError
 from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.terms import Feature
 from stonechat.providers.service import require_model
-from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, put_steps
+from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, get_steps, put_steps
 from stonechat_admin.auth import Admin, Console, Viewer
 from stonechat_admin.forms import Filled, refused
 from stonechat_admin.views.usage import Meter
@@ -39,14 +39,16 @@ Words = Annotated[str, Form(max_length=600)]
 async def show_end(console: Viewer) -> Response:
     session, actor = console.session, console.actor
     held = await entitlements(session, actor.tenant_id)
-    state = await allowance_state(session, actor.tenant_id, rights=held)
+    bounded = held.terms.included_messages is not None or held.terms.included_tokens is not None
+    state = await allowance_state(session, actor.tenant_id, rights=held) if bounded else None
+    steps = await get_steps(session, actor) if state is None else state.steps
     contacts = await list_contacts(session, actor, limit=SHOWN)
     return console.page(
         "usage/end.html",
         state=state,
-        meters=_meters(state),
+        meters=[] if state is None else _meters(state),
         contacts=contacts.data,
-        **await _values(console, Filled(_typed(state.steps)), chosen=state.steps, held=held),
+        **await _values(console, Filled(_typed(steps)), chosen=steps, held=held),
     )
 
 
