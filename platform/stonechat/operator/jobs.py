@@ -138,7 +138,8 @@ def _view(row: Any, granted: Collection[UUID]) -> JobView:
 
 def _problem(row: Any, *, is_granted: bool) -> str:
     failure, message, given_up = row["failure"] or "", row["message"] or "", row["status"] == "failed"
-    waits = "Its tenant is suspended: what spends or reaches out waits until it is opened again." * row["suspended"]
+    waits = "Its tenant is suspended: what spends or reaches out waits until it is opened again."
+    waits = waits if row["suspended"] else ""
     if not failure:
         return waits
     if failure == "WorkerStopping":
