@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
 
+from stonechat.billing import overage
 from stonechat.billing.counting import counting_of, observe
 from stonechat.billing.customers import ensure_customer
 from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.models import ALL_USE, MeterRow
 from stonechat.billing.reading import overage_item, read_subscriptions
 from stonechat.db.session import Database
-from stonechat.errors import PaymentDeclined, Unavailable
+from stonechat.errors import PaymentDeclined, Unavailable, UpstreamFailed
 from stonechat.plans.catalog import publish_plan, retire_plan
 from stonechat.plans.overrides import add_override
 from stonechat.plans.subscription import get_subscription
@@ -362,3 +363,27 @@ async def expire_locks(shop: Shop) -> None:
     async with shop.database.tenant(shop.tenant_id) as session:
         row = await ensure_customer(session, shop.tenant_id, provider="stripe")
         row.sync_lock = row.sync_locked_until = None
+
+
+@pytest.mark.parametrize("counts_at_last", [True, False])
+async def test_a_price_is_not_exchanged_before_stripe_counted_what_it_was_told(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, counts_at_last: bool
+) -> None:
+    """It counts a little after it took what it was told; what it has not counted by then would be on no invoice."""
+    monkeypatch.setattr(overage, "COUNTED_WITHIN", (0.0, 0.0, 0.0))
+    await pro(shop)
+    await shop.overage(True)
+    await used(shop, 60_000_100)
+    await shop.billing.change_plan(shop.actor, "business")
+    counted, asked = shop.stripe.gateway.use_told, 0
+
+    async def late(*args: Any, **options: Any) -> int:
+        nonlocal asked
+        asked += 1
+        return await counted(*args, **options) if counts_at_last and asked > 2 else 0
+
+    monkeypatch.setattr(shop.stripe.gateway, "use_told", late)
+    with nullcontext() if counts_at_last else pytest.raises(UpstreamFailed):
+        await shop.sync()
+    exchanged = "stonechat_overage_usd_1500" if counts_at_last else "stonechat_overage_usd_2000"
+    assert (await items(shop), asked) == (["stonechat_business_v1", exchanged], 3)

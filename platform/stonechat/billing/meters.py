@@ -45,6 +45,7 @@ LONGEST_PERIOD = timedelta(days=31)
 KEPT_FOR = timedelta(days=400)
 """What was told; far longer than late use can come. What no invoice took is kept for good."""
 TENANTS_AT_ONCE = 500
+MAX_COUNTED = 10_000
 _EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,20 @@ async def meter_all(database: Database, *, everything: bool = False) -> int:
         if len(tenants) < TENANTS_AT_ONCE:
             return added
         last = tenants[-1]
+
+
+async def outbox_depth(session: AsyncSession) -> tuple[int, float]:
+    """How many rows wait to be told, counted up to 10000, and how many seconds ago the oldest of them was made.
+
+    `session` is the platform's.
+    """
+    row = MeterRow
+    waiting = (
+        select(row.created_at).where(row.state == "waiting").order_by(row.created_at).limit(MAX_COUNTED).subquery()
+    )
+    age = func.extract("epoch", func.now() - func.min(waiting.c.created_at))
+    number, seconds = (await session.execute(select(func.count(), age).select_from(waiting))).one()
+    return number, float(seconds or 0)
 
 
 async def meter_tenant(

@@ -7,6 +7,7 @@ an item counts for an hour more. It is fitted afterwards, by the job of every sy
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -29,6 +30,8 @@ from stonechat.plans.entitlements import entitlements
 
 INVOICED_AFTER = timedelta(hours=2)
 """Of a period's end: by then its invoice is made, and what was on an item is on it."""
+COUNTED_WITHIN = (0.0, 1.0, 2.0, 4.0)
+"""Seconds between looks at Stripe's count, which comes a little after it took what it was told."""
 
 
 async def fit_overage(database: Database, gateway: StripeGateway, prices: PriceList, tenant_id: UUID) -> bool:
@@ -108,7 +111,11 @@ async def tell_all(
     await send_waiting(database, gateway, tenant_id)
     told = await is_all_told(database, tenant_id)
     if told and since is not None and row is not None and row.customer_id is not None:
-        told = await is_all_counted(database, gateway, tenant_id, customer_id=row.customer_id, since=since)
+        for pause in COUNTED_WITHIN:
+            await asyncio.sleep(pause)
+            if await is_all_counted(database, gateway, tenant_id, customer_id=row.customer_id, since=since):
+                return
+        told = False
     if not told:
         raise UpstreamFailed("Stripe does not take the last use yet. Try again in some minutes.")
 

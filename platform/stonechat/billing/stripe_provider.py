@@ -144,10 +144,9 @@ class StripeBilling:
                     "payment_behavior": "error_if_incomplete",
                     "cancel_at_period_end": False,
                 }
-                if (item := overage_item(seen.subscription)) is not None and begins_anew(standing, terms):
+                if begins_anew(standing, terms):
                     # The period ends here: what was used in it is invoiced with the change, and never after.
-                    since = moment(item["current_period_start"])
-                    await tell_all(self._database, self._gateway, tenant_id, since=since)
+                    await self._tell_all(tenant_id)
                     await about_to_change(self._database, tenant_id)
                 await self._release(seen)
                 try:
@@ -183,7 +182,7 @@ class StripeBilling:
     async def cancel(self, tenant_id: UUID, *, at_period_end: bool) -> None:
         """With the period, or at once with what was used invoiced and the rest of the period credited."""
         if not at_period_end:
-            await tell_all(self._database, self._gateway, tenant_id)
+            await self._tell_all(tenant_id)
         standing = await self._standing(tenant_id)
         if standing is None:
             await self.sync_customer(tenant_id)
@@ -277,6 +276,12 @@ class StripeBilling:
             takes_effect_at=None,
             trial_days=days,
         )
+
+    async def _tell_all(self, tenant_id: UUID) -> None:
+        standing = await self._standing(tenant_id)
+        item = overage_item(standing.seen.subscription) if standing is not None else None
+        since = moment(item["current_period_start"]) if item is not None else None
+        await tell_all(self._database, self._gateway, tenant_id, since=since)
 
     async def _release(self, seen: Seen) -> None:
         schedule = seen.subscription.get("schedule")

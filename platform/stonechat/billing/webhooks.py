@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat import clock
+from stonechat import clock, metrics
 from stonechat.billing.customers import tenant_of_customer
 from stonechat.billing.gateway import StripeGateway, verify_signature
 from stonechat.billing.models import BillingEventRow, WebhookRefusalRow
@@ -65,6 +65,7 @@ async def receive(
         reason = str(error.members.get("reason", "malformed"))
         known = {"refused": "webhook", "reason": reason}
         _log.warning("A webhook from %s was refused: %s", address or "somewhere", error, extra=known)
+        metrics.STRIPE_REFUSED.of(reason).add()
         await count_refusal(database, reason)
         raise
     async with database.directory() as session:
@@ -89,6 +90,7 @@ async def receive(
             .on_conflict_do_nothing(index_elements=[row.event_id])
             .returning(row.event_id)
         )
+        metrics.STRIPE_WEBHOOKS.of("again" if written is None else "new").add()
         if written is None:
             return False
         if tenant_id is not None:
