@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from stonechat import __version__
+from stonechat import __version__, metrics
 from stonechat.accounts.suspension import Suspensions
 from stonechat.api import (
     agents,
@@ -84,6 +86,7 @@ from stonechat.operator.bulletin import Bulletin
 from stonechat.operator.flags import FeatureFlags
 from stonechat.outbound.client import OutboundClient
 from stonechat.providers.provider import ModelProviders
+from stonechat.scraping import answering_metrics
 from stonechat.settings import Settings
 from stonechat.telemetry import OtlpExporter
 from stonechat.web import install_middlewares, install_problem_handlers
@@ -191,22 +194,44 @@ class Application(FastAPI):
         self._chat = chatkit.chat_app(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == "/chatkit" and scope["method"] == "POST":
-            scope["app"] = self
-            await self._chat(scope, receive, send)
-        else:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+            return
+        began, is_chat = perf_counter(), scope["path"] == "/chatkit" and scope["method"] == "POST"
+        # What the middlewares note of the response is read from here: another one around it would cost each event its time.
+        state = scope.setdefault("state", {})
+        try:
+            if is_chat:
+                scope["app"] = self
+                await self._chat(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
+        finally:
+            status = metrics.status_class(state.get("status"))
+            if is_chat:
+                metrics.CHAT_REQUESTS[status].value += 1
+                metrics.CHAT_SECONDS.note(perf_counter() - began)
+            else:
+                route = _template(scope)
+                metrics.REQUESTS.of(route, scope["method"], status).value += 1
+                metrics.REQUEST_SECONDS.of(route).note(perf_counter() - began)
 
 
-def create_app(settings: Settings, *, with_worker: bool = False) -> Application:
+def create_app(
+    settings: Settings, *, with_worker: bool = False, metrics_port: socket.socket | None = None
+) -> Application:
     """The application. Opens nothing until its lifespan begins; then `app.state.services` is there.
 
-    `with_worker` does the background work in this process, too. `app.state.drain()` ends what streams.
+    `with_worker` does the background work in this process, too; on `metrics_port` it tells what it counted.
+    `app.state.drain()` ends what streams.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings) as services:
+        async with (
+            open_services(settings) as services,
+            answering_metrics(metrics_port, database=services.database, works=with_worker),
+        ):
             app.state.services = services
             # The first visitor should not wait for what is read once.
             await asyncio.to_thread(related, "hello")
@@ -286,6 +311,13 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     install_console(app, settings)
     if not settings.is_production:
         app.include_router(demo_router(app.state.demo_keys))
+
+
+def _template(scope: Scope) -> str:
+    """The route's path as it stands in the code; never the one that was asked for."""
+    route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+    path = getattr(route, "path_format", None) or getattr(route, "path", None)
+    return path if isinstance(path, str) else metrics.UNMATCHED
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -87,10 +87,11 @@ def up(demo: bool, host: str) -> None:
 def serve(host: str) -> None:
     """Serve the web application only; run `stonechat worker` beside it."""
     from stonechat.app import create_app
+    from stonechat.scraping import open_metrics_port
     from stonechat.serving import serve_app
 
     settings = _standalone("serve")
-    app = create_app(settings)
+    app = create_app(settings, metrics_port=open_metrics_port(settings))
     serve_app(
         app,
         host=host,

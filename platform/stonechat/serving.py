@@ -59,7 +59,8 @@ def serve_app(
 
     A second Ctrl-C does not wait. Raises `Unavailable` for a port that is taken, before anything of the app has started.
     """
-    listener = _listen(host, port)
+    remedy = f"Set PORT to another port, such as PORT={port + 1}."
+    listener = listen_on(host, port, backlog=2048, remedy=remedy)
     config = uvicorn.Config(
         app,
         lifespan="on",
@@ -82,17 +83,16 @@ def quiet_the_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen_on(host: str, port: int, *, backlog: int, remedy: str) -> socket.socket:
+    """A socket that listens. Raises `Unavailable`, with the `remedy`, where it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(2048)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
-        raise Unavailable(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Set PORT to another port, such as PORT={port + 1}."
-        ) from None
+        raise Unavailable(f"Cannot listen on {host}:{port}: {error.strerror}. {remedy}") from None
     listener.set_inheritable(False)
     return listener

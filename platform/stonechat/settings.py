@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, validation_alias="PORT")
     configured_public_url: str | None = Field(None, validation_alias="STONECHAT_PUBLIC_URL")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="STONECHAT_TRUSTED_PROXIES")
+    metrics_port: int | None = Field(None, ge=1, le=65535, validation_alias="STONECHAT_METRICS_PORT")
+    """Where Prometheus reads what this process counted, at `/metrics`; none: nowhere. Each process on a machine needs its own."""
+    metrics_host: str = Field("127.0.0.1", min_length=1, validation_alias="STONECHAT_METRICS_HOST")
+    """The address that the metrics port listens on. It asks nobody who they are: leave it where only Prometheus comes."""
     database_url: str | None = Field(None, validation_alias="DATABASE_URL")
     configured_direct_database_url: str | None = Field(None, validation_alias="STONECHAT_DIRECT_DATABASE_URL")
     configured_owner_database_url: str | None = Field(None, validation_alias="STONECHAT_OWNER_DATABASE_URL")
@@ -91,7 +95,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("stripe_secret_key", "stripe_webhook_secret", "stripe_api_base", mode="before")
+    @field_validator("stripe_secret_key", "stripe_webhook_secret", "stripe_api_base", "metrics_port", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -158,6 +162,12 @@ class Settings(BaseSettings):
         if url is not None and "://" in url and not url.startswith(("file://", "s3://")):
             raise ValueError("this is a folder or s3://bucket/prefix")
         return url
+
+    @model_validator(mode="after")
+    def _metrics_stay_inside(self) -> Self:
+        if self.metrics_port is not None and self.metrics_port == self.port:
+            raise ValueError("STONECHAT_METRICS_PORT must not be PORT, which the world reaches")
+        return self
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

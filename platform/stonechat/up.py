@@ -10,6 +10,7 @@ import click
 from stonechat.app import create_app
 from stonechat.demo.seed import Demo, seed_demo, wait_until_read
 from stonechat.local import IndexLock
+from stonechat.scraping import open_metrics_port
 from stonechat.serving import serve_app
 from stonechat.settings import Settings
 
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 def run_up(settings: Settings, lock: IndexLock, *, host: str, demo: bool) -> None:
     """Serve until Ctrl-C or SIGTERM. The demo loads in the background of the first start."""
-    app = create_app(settings, with_worker=True)
+    app = create_app(settings, with_worker=True, metrics_port=open_metrics_port(settings))
     loading: set[asyncio.Task[None]] = set()
 
     def ready() -> None:

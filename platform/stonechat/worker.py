@@ -33,6 +33,7 @@ from stonechat.operator.deletion import delete_due_tenants
 from stonechat.operator.summaries import refresh_summaries
 from stonechat.outbound.client import OutboundClient
 from stonechat.privacy.retention import sweep_retention
+from stonechat.scraping import answering_metrics, open_metrics_port
 from stonechat.settings import Settings
 from stonechat.usage import plan_changes
 from stonechat.usage.alerts import send_alerts
@@ -125,6 +126,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
 async def run_worker(settings: Settings) -> None:
     """Work until SIGINT or SIGTERM."""
     assert settings.database_url is not None  # noqa: S101
+    metrics_port = open_metrics_port(settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -132,7 +134,10 @@ async def run_worker(settings: Settings) -> None:
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     knowledge = open_knowledge(settings, database)
     try:
-        async with running_worker(settings, database, knowledge):
+        async with (
+            answering_metrics(metrics_port, database=database, works=True),
+            running_worker(settings, database, knowledge),
+        ):
             _log.info("The worker is at work.")
             await stopping.wait()
     finally:

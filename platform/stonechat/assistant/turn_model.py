@@ -16,6 +16,7 @@ from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseOutputText
 from openai.types.shared import Reasoning
 
+from stonechat import metrics
 from stonechat.assistant.answer import AnswerWriter
 from stonechat.assistant.attached import for_eyes_of
 from stonechat.assistant.config_parts import Reasoning as ReasoningConfig
@@ -125,6 +126,7 @@ class TurnModel(Model):
             finally:
                 if meter is not None:
                     meter.describe(span.data)
+                _count(resolved, span.data, self._turn.trace.now() - span.started)
 
     async def _tap(
         self, stream: AsyncIterator[TResponseStreamEvent], *, span: Span, meter: Meter | None, call: Call | None
@@ -196,6 +198,17 @@ class TurnModel(Model):
     def _with_reasoning(self, request: tuple[Any, ...]) -> tuple[Any, ...]:
         instructions, items, settings, *rest = request
         return (instructions, items, _reasoning_settings(settings, self._turn.config.reasoning), *rest)
+
+
+def _count(resolved: ResolvedModel, said: dict[str, Any], seconds: float) -> None:
+    metrics.model_called(
+        resolved.kind,
+        said["outcome"],
+        seconds=seconds,
+        tokens_in=said.get("input_tokens", 0),
+        tokens_out=said.get("output_tokens", 0),
+        cached=said.get("cached_tokens", 0),
+    )
 
 
 def _reasoning_settings(settings: ModelSettings, config: ReasoningConfig) -> ModelSettings:

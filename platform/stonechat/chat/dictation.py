@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stonechat import metrics
 from stonechat.assistant.config import AgentConfig
 from stonechat.db.session import Database
 from stonechat.errors import NotOffered, TooManyConcurrent
@@ -33,6 +34,7 @@ class Dictation:
             raise NotOffered("This assistant does not offer dictation.")
         mine = sum(each.tenant_id == caller.tenant_id for each in self._under_way)
         if len(self._under_way) >= AT_ONCE or mine >= AT_ONCE_PER_TENANT:
+            metrics.LIMIT_REFUSALS.of("dictations_at_once").add()
             raise TooManyConcurrent(
                 "Others are dictating right now. Try again in a moment.", headers={"Retry-After": "3"}
             )

@@ -19,12 +19,12 @@ import asyncpg
 from chatkit.errors import CustomStreamError, ErrorCode, StreamError
 from chatkit.types import ErrorEvent, ThreadStreamEvent
 
-from stonechat import ids
+from stonechat import ids, metrics
 from stonechat.assistant.trace import Outcome, TurnTrace
 from stonechat.chat import journal
 from stonechat.chat.journal import Batch, ItemChange
 from stonechat.chat.runs import Run
-from stonechat.chat.settlement import entries_of, uses_to_note
+from stonechat.chat.settlement import count_end, entries_of, uses_to_note
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError, TooManyConcurrent
 
@@ -100,6 +100,7 @@ class RunHub:
         """
         room = MAX_RUNS - len(self._runs)
         if self._closing or room <= 0 or self._by_tenant[tenant_id] >= room:
+            metrics.LIMIT_REFUSALS.of("process").add()
             raise TooManyConcurrent(
                 "Too many answers are being written right now. Try again in a moment.", headers={"Retry-After": "5"}
             )
@@ -108,6 +109,8 @@ class RunHub:
         """Set a run going, which holds its thread already."""
         self._runs[run.key.run_id] = run
         self._by_tenant[run.key.tenant_id] += 1
+        metrics.RUNS_STARTED.value += 1
+        metrics.RUNS.value += 1
         run.task = asyncio.create_task(self._drive(run, source))
         if self._ticker is None or self._ticker.done():
             self._ticker = asyncio.create_task(self._tick())
@@ -180,6 +183,7 @@ class RunHub:
             run.publish(_error(_UNSAVED, allow_retry=False))
         finally:
             run.close()
+            count_end(run, status)
             del self._runs[run.key.run_id]
             self._by_tenant[run.key.tenant_id] -= 1
             if not self._by_tenant[run.key.tenant_id]:

@@ -11,6 +11,7 @@ from chatkit.types import ThreadItem
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from stonechat import metrics
 from stonechat.assistant.agents import load_config
 from stonechat.assistant.meter import CHARACTERS_PER_TOKEN
 from stonechat.assistant.models_of_turn import BUILT_IN_PROVIDER
@@ -50,6 +51,19 @@ def uses_to_note(run: Run) -> str | None:
         return None
     run.noted_uses = asked
     return entries_json(entries_of(run))
+
+
+def count_end(run: Run, status: str) -> None:
+    """Count a run that is over."""
+    if run.refusal is not None:
+        metrics.BUDGET_REFUSALS.of(run.refusal.reason).add()
+    metrics.run_ended(
+        run.stop_reason or status,
+        seconds=run.trace.now(),
+        first_text=run.trace.first_token,
+        events=len(run.frames),
+        size=run.bytes,
+    )
 
 
 async def crashed_entries(

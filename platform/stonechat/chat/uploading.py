@@ -15,7 +15,7 @@ from chatkit.store import NotFoundError
 from chatkit.types import Attachment
 from sqlalchemy import ColumnElement, or_, select, update
 
-from stonechat import clock
+from stonechat import clock, metrics
 from stonechat.chat import models
 from stonechat.chat.attachments import Attachments, object_name, own_file
 from stonechat.chat.codec import attachment_json, parse_attachment
@@ -83,6 +83,7 @@ class Uploads:
         bounds, user = self._bounds, (key.tenant_id, key.user_id)
         taken = ((None, bounds.uploads), (key.tenant_id, bounds.tenant_uploads), (user, bounds.user_uploads))
         if any(self._under_way[whose] >= limit for whose, limit in taken):
+            metrics.LIMIT_REFUSALS.of("uploads_at_once").add()
             raise TooManyConcurrent("Too many files are arriving at once. Try again.", headers={"Retry-After": "5"})
         for whose, _ in taken:
             self._under_way[whose] += 1

@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 
+from stonechat import metrics
+
 CLOSE_SECONDS = 5.0
 _BROKEN = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 
@@ -25,10 +27,15 @@ class HotConnections:
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], *, size: int, wait_seconds: float) -> None:
         self._connect = connect
-        self._size = size
+        self.size = size
         self._wait_seconds = wait_seconds
         self._room = asyncio.Semaphore(size)
         self._free: list[asyncpg.Connection] = []
+
+    @property
+    def in_use(self) -> int:
+        """How many are lent."""
+        return self.size - self._room._value
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """Every row."""
@@ -53,8 +60,13 @@ class HotConnections:
     async def take(self) -> asyncpg.Connection:
         """A connection, to be given back."""
         if self._room.locked():
-            async with asyncio.timeout(self._wait_seconds):
-                await self._room.acquire()
+            try:
+                async with asyncio.timeout(self._wait_seconds):
+                    await self._room.acquire()
+            except TimeoutError:
+                metrics.HOT_WAITS.of("timeout").add()
+                raise
+            metrics.HOT_WAITS.of("served").add()
         else:
             await self._room.acquire()
         try:
@@ -80,7 +92,7 @@ class HotConnections:
         taken = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                while taken < self._size:
+                while taken < self.size:
                     await self._room.acquire()
                     taken += 1
         free, self._free = self._free, []

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import AsyncAdaptedQueuePool, event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, SessionTransaction
@@ -109,8 +109,22 @@ class Database:
             command_timeout=STATEMENT_TIMEOUT_SECONDS,
         )
 
+    def pools(self) -> dict[str, tuple[int, int]]:
+        """By pool, how many connections are lent and how many there may be."""
+        return {
+            "general": _lent(self.engine),
+            "platform": _lent(self.platform_engine),
+            "hot": (self.hot.in_use, self.hot.size),
+        }
+
     async def close(self) -> None:
         """Close every connection; the next use opens new ones."""
         await self.hot.close()
         await self.engine.dispose()
         await self.platform_engine.dispose()
+
+
+def _lent(engine: AsyncEngine) -> tuple[int, int]:
+    pool = engine.pool
+    assert isinstance(pool, AsyncAdaptedQueuePool)  # noqa: S101
+    return pool.checkedout(), pool.size()

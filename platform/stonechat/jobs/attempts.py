@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
@@ -25,6 +26,8 @@ from pgqueuer.domain.models import Context, Job, TracebackRecord
 from pgqueuer.domain.types import JOB_STATUS, JobId, QueueEntrypoint, QueueManagerId
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
+
+from stonechat import metrics
 
 log = logging.getLogger(__name__)
 
@@ -124,10 +127,20 @@ class Attempt(AbstractEntrypointExecutor):
 
     async def execute(self, job: Job, context: Context) -> None:  # noqa: ARG002
         """Return when done; raise RetryRequested to try again, anything else to hold the job as failed."""
+        began, outcome = time.perf_counter(), "given_up"
         try:
             await self._execute(job)
+            outcome = "done"
+        except (WorkerStopping, asyncio.CancelledError):
+            outcome = "interrupted"
+            raise
+        except RetryRequested:
+            outcome = "retried"
+            raise
         finally:
             self.work.held.pop(job.id, None)
+            metrics.JOBS.of(job.entrypoint, outcome).add()
+            metrics.JOB_SECONDS.of(job.entrypoint).note(time.perf_counter() - began)
 
     async def _execute(self, job: Job) -> None:
         headers = job.headers or {}

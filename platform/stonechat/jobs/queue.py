@@ -26,6 +26,9 @@ MAX_COUNTED = 1000
 """Counts stop here: beyond a thousand waiting jobs, one more makes no difference to anybody's place in the queue."""
 
 
+MAX_WAITING_COUNTED = 10_000
+
+
 class QueueSettings(DBSettings):
     """pgqueuer's names, from here alone: its own class would also read bare variables such as `CHANNEL`."""
 
@@ -102,6 +105,24 @@ async def enqueue(
 async def pending_count(session: AsyncSession) -> int:
     """Jobs that wait or run, counted up to 1000."""
     return await session.scalar(_PENDING) or 0
+
+
+# Jobs of suspended tenants wait as long as it takes, which is nobody's fault; nor are those late that are to be tried again later.
+_WAITING = text(f"""
+    select entrypoint, count(*), extract(epoch from max(now() - execute_after))::float8 from (
+        select entrypoint, execute_after from jobs.pgqueuer
+        where status = 'queued' and execute_after <= now()
+            and not headers->>'tenant' in (select tenant_id::text from public.suspended_tenants)
+        order by execute_after limit {MAX_WAITING_COUNTED}
+    ) as waiting group by 1""")  # noqa: S608
+
+
+async def waiting_jobs(session: AsyncSession) -> dict[str, tuple[int, float]]:
+    """By kind, how many jobs are due and wait, and for how many seconds the oldest does; the oldest 10000 are counted.
+
+    `session` is the platform's.
+    """
+    return {kind: (number, seconds) for kind, number, seconds in await session.execute(_WAITING)}
 
 
 _FORGET_LOG = text("""

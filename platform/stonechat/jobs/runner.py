@@ -16,6 +16,7 @@ from pgqueuer.domain.types import Channel
 from pgqueuer.ports.driver import NotifyCallback
 from sqlalchemy.engine import make_url
 
+from stonechat import metrics
 from stonechat.db.session import server_settings
 from stonechat.db.tenancy import APP
 from stonechat.jobs import purge
@@ -71,6 +72,9 @@ class JobRunner:
         self._stopped = asyncio.Event()
         self._started = False
         self._grace = 10.0
+        for kind in self._handlers:  # there from the start, so that the first failure of a kind is seen as an increase
+            for outcome in metrics.JOB_OUTCOMES:
+                metrics.JOBS.of(kind, outcome)
 
     async def run(self) -> None:
         """Work until `stop`. Errors of the database are logged and answered with a new connection."""
@@ -197,7 +201,12 @@ def _scheduled(work: Work, scheduled: ScheduledWork) -> Callable[[Schedule], Awa
         await scheduled()
 
     async def run(_schedule: Schedule) -> None:
-        await work.run(call())
+        outcome = "failed"
+        try:
+            await work.run(call())
+            outcome = "done"
+        finally:
+            metrics.SCHEDULED.of(outcome).add()
 
     return run
 

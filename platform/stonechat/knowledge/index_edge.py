@@ -63,6 +63,7 @@ from stonechat.knowledge.index import (
     place_of,
     point_id,
 )
+from stonechat.knowledge.index_measured import measured
 from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, document_vector
 from stonechat.knowledge.related import asked_vector
 
@@ -85,6 +86,7 @@ class EdgeIndex:
         self._waiting = 0
         self._closed = False
 
+    @measured("upsert")
     async def upsert(self, at: At, points: Sequence[IndexPoint]) -> str | None:
         place = place_of(at)
         for start in range(0, len(points), BATCH):
@@ -92,6 +94,7 @@ class EdgeIndex:
             await self._run(lambda batch=batch: self._upsert(place, batch))  # type: ignore[misc]
         return None
 
+    @measured("search")
     async def search(
         self,
         at: At,
@@ -107,33 +110,41 @@ class EdgeIndex:
         vector = SparseVector(indices, values)
         return await self._run(lambda: self._query(place_of(at), vector, VECTOR, min(limit, MAX_HITS), only))
 
+    @measured("nearest")
     async def nearest(self, at: At, vector: Sequence[float], *, limit: int, only: Narrowing = EVERYTHING) -> list[Hit]:
         place = place_of(at)
         if place.dimensions is None:
             return []
         return await self._run(lambda: self._query(place, list(vector), DENSE, min(limit, MAX_HITS), only))
 
+    @measured("delete")
     async def delete_document(self, at: At, document_id: str) -> None:
         await self._run(lambda: self._delete(place_of(at), document_id))
 
+    @measured("delete")
     async def delete_points(self, at: At, chunk_ids: Sequence[str]) -> None:
         place = place_of(at)
         for start in range(0, len(chunk_ids), BATCH):
             batch = chunk_ids[start : start + BATCH]
             await self._run(lambda batch=batch: self._delete_points(place, batch))  # type: ignore[misc]
 
+    @measured("label")
     async def label_document(self, at: At, document_id: str, *, source_id: str | None, tags: Sequence[str]) -> None:
         await self._run(lambda: self._label(place_of(at), document_id, {"source_id": source_id, "tags": list(tags)}))
 
+    @measured("drop")
     async def drop(self, at: At) -> None:
         await self._run(lambda: self._drop(place_of(at)))
 
+    @measured("drop")
     async def drop_tenant(self, tenant_id: UUID) -> None:
         await self._run(lambda: self._drop_tenant(tenant_id))
 
+    @measured("count")
     async def count(self, at: At, *, document_id: str | None = None) -> int:
         return await self._run(lambda: self._count(place_of(at), document_id))
 
+    @measured("held")
     async def held(
         self, at: At, *, document_id: str | None = None, after: str | None = None, limit: int = MAX_HELD
     ) -> list[Held]:

@@ -34,6 +34,7 @@ from stonechat.knowledge.index import (
     place_of,
     point_id,
 )
+from stonechat.knowledge.index_measured import measured
 from stonechat.knowledge.index_vectors import DEFAULT_LANGUAGE, document_vector
 from stonechat.knowledge.related import asked_vector
 
@@ -52,6 +53,7 @@ class ServerIndex:
         """Collections known to exist, to spare a question before each write."""
         self._shares: bool | None = None
 
+    @measured("upsert")
     async def upsert(self, at: At, points: Sequence[IndexPoint]) -> str | None:
         place = place_of(at)
         await self._refuse_leaking(place)
@@ -63,6 +65,7 @@ class ServerIndex:
                 await self._client.upsert(name, points=batch, wait=True)
         return None
 
+    @measured("search")
     async def search(
         self,
         at: At,
@@ -82,15 +85,18 @@ class ServerIndex:
         corpus = models.IdfCorpusParams(corpus=models.Filter(must=[*own])) if own else None
         return await self._query(place, vector, VECTOR, limit=limit, only=only, idf=corpus)
 
+    @measured("nearest")
     async def nearest(self, at: At, vector: Sequence[float], *, limit: int, only: Narrowing = EVERYTHING) -> list[Hit]:
         place = place_of(at)
         if place.dimensions is None:
             return []
         return await self._query(place, list(vector), DENSE, limit=limit, only=only)
 
+    @measured("delete")
     async def delete_document(self, at: At, document_id: str) -> None:
         await self._delete(place_of(at), _filter(place_of(at), document_id=document_id))
 
+    @measured("delete")
     async def delete_points(self, at: At, chunk_ids: Sequence[str]) -> None:
         async with _failures():
             for start in range(0, len(chunk_ids), BATCH):
@@ -99,6 +105,7 @@ class ServerIndex:
                     _collection(place_of(at)), points_selector=models.PointIdsList(points=doomed), wait=True
                 )
 
+    @measured("label")
     async def label_document(self, at: At, document_id: str, *, source_id: str | None, tags: Sequence[str]) -> None:
         place = place_of(at)
         async with _failures():
@@ -109,6 +116,7 @@ class ServerIndex:
                 wait=True,
             )
 
+    @measured("held")
     async def held(
         self, at: At, *, document_id: str | None = None, after: str | None = None, limit: int = MAX_HELD
     ) -> list[Held]:
@@ -125,6 +133,7 @@ class ServerIndex:
             return []
         return [Held(payload["chunk_id"], payload["document_id"]) for record in records if (payload := record.payload)]
 
+    @measured("drop")
     async def drop(self, at: At) -> None:
         place = place_of(at)
         if place.layout == "shared":
@@ -135,6 +144,7 @@ class ServerIndex:
         async with _failures():
             await self._client.delete_collection(name)
 
+    @measured("drop")
     async def drop_tenant(self, tenant_id: UUID) -> None:
         async with _failures():
             names = [each.name for each in (await self._client.get_collections()).collections]
@@ -149,6 +159,7 @@ class ServerIndex:
                 async with _failures():
                     await self._client.delete(name, points_selector=models.FilterSelector(filter=doomed), wait=True)
 
+    @measured("count")
     async def count(self, at: At, *, document_id: str | None = None) -> int:
         place = place_of(at)
         wanted = _filter(place, document_id=document_id)

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from limits import RateLimitItem, RateLimitItemPerMinute
-from stonechat import ids
+from stonechat import ids, metrics
 from stonechat.errors import RateLimited, TooManyConcurrent
 from stonechat.identity.caller import Caller
 from stonechat.limits.counters import MemoryStorage
@@ -149,6 +149,7 @@ class Limiter:
             return taken
 
         if not await self._with_store(take):
+            metrics.LIMIT_REFUSALS.of("concurrent").add()
             raise TooManyConcurrent(
                 "Wait until one of your other answers is complete.", headers={"Retry-After": "5"}, scope="visitor"
             )
@@ -183,6 +184,7 @@ class Limiter:
 def limited(state: LimitState) -> RateLimited:
     """The error that says which limit was used up, and when to come back."""
     wait = max(state.retry_after, 1)
+    metrics.LIMIT_REFUSALS.of(state.name).add()
     return RateLimited(
         f"{_SENTENCES[state.name]} Try again in {wait} second{'s' if wait > 1 else ''}.",
         headers={"Retry-After": str(wait), **state.headers()},

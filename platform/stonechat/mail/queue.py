@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat import ids
+from stonechat import ids, metrics
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError
 from stonechat.jobs import Handler, enqueue
@@ -45,8 +45,10 @@ def job_handlers(transport: MailTransport, database: Database | None = None) -> 
         try:
             await transport.send(mail)
         except StonechatError as error:
+            metrics.MAILS.of("failed").add()
             await note("failed", str(error))
             raise
+        metrics.MAILS.of("sent").add()
         await note("sent")
 
     return {MAIL_JOB: send}

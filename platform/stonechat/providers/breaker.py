@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from stonechat import metrics
 from stonechat.errors import ProviderResting
 
 FAILURES = 5
@@ -73,8 +74,10 @@ class Breakers:
         if probe:
             wait = state.open_until - self._clock()
             if wait > 0 or state.probing:
+                metrics.BREAKER_REFUSALS.add()
                 raise resting(wait if wait > 0 else PROBE_SECONDS)
             state.probing = True
+            metrics.BREAKER_CHANGES.of("half_open").add()
         call = Call(state, probe=probe)
         try:
             yield call
@@ -87,12 +90,15 @@ class Breakers:
         if call.outcome is None:
             return
         if call.outcome:
-            self._states.pop(key, None)
+            left = self._states.pop(key, None)
+            if left is not None and left.failures >= FAILURES:
+                metrics.BREAKER_CHANGES.of("closed").add()
             return
         state = self._states.setdefault(key, state)
         state.failures += 1
         if state.failures >= FAILURES and self._clock() >= state.open_until:
             # Those that fail while it rests had begun before, and say nothing new.
+            metrics.BREAKER_CHANGES.of("open").add()
             state.open_until = self._clock() + state.rest
             state.rest = min(2 * state.rest, LONGEST_REST_SECONDS)
         self._states.move_to_end(key)

@@ -49,6 +49,8 @@ class TenantProvider(ModelProvider):
 
     def __init__(self, client: IsolatedOpenAI, *, speaks_responses: bool, preset: Preset | None = None) -> None:
         self.client = client
+        self.kind = "openai" if speaks_responses else preset.id if preset is not None else "compatible"
+        """What sort of host it is, for metrics."""
         self._speaks_responses = speaks_responses
         self._preset = preset
         self._refusals = Refusals()
@@ -84,6 +86,8 @@ class ResolvedModel:
     model: Model
     breaker_key: BreakerKey | None = None
     """None for models in this process, which are always there."""
+    kind: str = "built-in"
+    """See `metrics.MODEL_KINDS`: what a tenant calls its provider is nobody else's business."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,7 @@ class ModelProviders:
         provider_name, _, model_name = name.partition("/")
         async with self._using(tenant_id, provider_name, own_only=False) as (key, provider):
             model = provider.get_model(model_name)
-            yield ResolvedModel(provider_name, model_name, model, (tenant_id, key.provider_id))
+            yield ResolvedModel(provider_name, model_name, model, (tenant_id, key.provider_id), provider.kind)
 
     @asynccontextmanager
     async def client(self, tenant_id: UUID, name: str) -> AsyncIterator[IsolatedOpenAI]:

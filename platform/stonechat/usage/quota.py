@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from stonechat import clock
+from stonechat import clock, metrics
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
 from stonechat.db.session import Database
@@ -189,6 +189,7 @@ async def require_budget(session: AsyncSession, tenant_id: UUID) -> None:
     """
     budget = await _reached(session, tenant_id)
     if budget is not None:
+        metrics.BUDGET_REFUSALS.of("aside").add()
         raise BudgetUsedUp(budget.message or REFUSAL)
 
 

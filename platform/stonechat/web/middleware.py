@@ -44,7 +44,7 @@ def install_middlewares(app: FastAPI, settings: Settings, *, body_limits: Mappin
 class DefaultHeaders:
     """Names each request, finds out who sent it, and gives every response the safe headers it does not set itself.
 
-    `request.state` gets `request_id` and `client_address`, and may be given `limit_headers`; `scope["client"]` and `scope["scheme"]` are corrected by
+    `request.state` gets `request_id`, `client_address` and `status`, and may be given `limit_headers`; `scope["client"]` and `scope["scheme"]` are corrected by
     what trusted proxies say.
     """
 
@@ -75,6 +75,7 @@ class DefaultHeaders:
                 headers.extend(pair for pair in self._defaults if pair[0] not in present)
                 headers.append((b"x-request-id", request_id.encode()))
                 headers.extend(_limit_headers(state, headers))
+                state["status"] = message["status"]
                 message = {**message, "headers": headers}
             await send(message)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from stonechat import clock, ids
+from stonechat import clock, ids, metrics
 from stonechat.accounts.models import Tenant
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
@@ -51,8 +50,6 @@ LEASE = timedelta(seconds=30)
 RESTS_AFTER, FIRST_REST, LONGEST_REST = 3, timedelta(seconds=10), timedelta(minutes=10)
 """Failures in a row, of whatever deliveries, after which the endpoint itself rests, and for how long."""
 LONGEST_ASKED_REST = timedelta(hours=1)
-outcomes: Counter[str] = Counter()
-"""Attempts of this process by what came of them: `delivered`, `failed`, `gone`."""
 _log = logging.getLogger(__name__)
 
 
@@ -141,7 +138,7 @@ class Deliverer:
     async def _record(
         self, session: AsyncSession, endpoint: WebhookEndpointRow, begun: _Attempt, outcome: Outcome
     ) -> None:
-        outcomes[outcome.result] += 1
+        metrics.WEBHOOKS.of(outcome.result).add()
         _log.info(
             "webhook attempt: %s",
             outcome.result,

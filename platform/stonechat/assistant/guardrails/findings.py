@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from chatkit.types import HiddenContextItem, ThreadItem
 
-from stonechat import clock
+from stonechat import clock, metrics
 from stonechat.assistant.trace import Trace
 from stonechat.assistant.turn import GenerateItemId
 
@@ -52,8 +52,9 @@ def blocks(findings: Iterable[Finding]) -> bool:
 
 
 def record(trace: Trace, findings: Iterable[Finding]) -> None:
-    """A step of the trace for each."""
+    """A step of the trace for each, and one more in the count of its kind."""
     for finding in findings:
+        metrics.GUARDRAILS.of(finding.rule, finding.action).add()
         with trace.span("guardrail", finding.rule, **finding.as_json()):
             pass
 
