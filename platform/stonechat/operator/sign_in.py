@@ -82,7 +82,9 @@ async def prove_password(database: Database, email: str, *, password: str, addre
                 expires_at=now + PENDING_LIFETIME,
             )
         )
-        await record(session, Operator(found, person.person_id, person.email, person.name, address), "operator.password")
+        await record(
+            session, Operator(found, person.person_id, person.email, person.name, address), "operator.password"
+        )
     return token
 
 
