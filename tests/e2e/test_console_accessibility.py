@@ -16,6 +16,7 @@ from support.browser import (
     AXE,
     PASSWORD,
     Company,
+    bring_axe,
     company,
     complaints_of,
     profile,
@@ -132,6 +133,7 @@ async def test_axe_finds_nothing(browser: Browser, place: Place) -> None:
     found: list[str] = []
     # Axe comes in from outside, past the policy; the journey and the phone's walk go without this.
     async with profile(browser, bypass_csp=True, color_scheme="light", reduced_motion="reduce") as context:
+        await bring_axe(context)
         page = await context.new_page()
         for path in place.outside:
             async with settled(page):
