@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Literal
 from uuid import UUID
 
 import click
@@ -19,9 +19,6 @@ from stonechat import __version__
 from stonechat.errors import StonechatError, Unavailable
 from stonechat.settings import Settings
 from stonechat.telemetry import configure_logging
-
-if TYPE_CHECKING:
-    from stonechat.configuration.texts import Format
 
 
 class _Group(click.Group):
@@ -237,7 +234,7 @@ def operator_create(email: str, as_json: bool) -> None:
 @click.option("--tenant", "tenant_id", type=click.UUID, required=True, metavar="ID", help="Whose configuration.")
 @click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option("--content", is_flag=True, help="With the texts and the question-answer pairs written here.")
-def export_configuration(tenant_id: UUID, form: Format, content: bool) -> None:
+def export_configuration(tenant_id: UUID, form: Literal["yaml", "json"], content: bool) -> None:
     """Print a tenant's configuration, without secrets and documents. See docs/configuration.md."""
     from stonechat.configure import export_here
 
@@ -255,10 +252,10 @@ def apply_configuration(file: IO[bytes], tenant_id: UUID | None, dry_run: bool, 
     """Make a tenant's configuration what FILE says (- for standard input): all of it, or nothing."""
     from stonechat.configure import READ_AT_MOST, apply_here, fault_lines, report_lines
 
-    data = file.read(READ_AT_MOST)
     try:
         with _services() as settings:
-            done = asyncio.run(apply_here(settings, data, tenant_id=tenant_id, dry_run=dry_run, prune=prune))
+            work = apply_here(settings, file.read(READ_AT_MOST), tenant_id=tenant_id, dry_run=dry_run, prune=prune)
+            done = asyncio.run(work)
     except StonechatError as error:
         raise click.ClickException("\n".join([str(error), *fault_lines(error)])) from None
     click.echo(done.model_dump_json(indent=2) if as_json else "\n".join(report_lines(done)))
