@@ -1,5 +1,6 @@
 -- Checkpoints of all of a tenant's runs in two statements, where each had cost three; and the lease, which is indexed, changes
--- once a second instead of a dozen times, so that the other updates of a run touch no index.
+-- once a second instead of a dozen times, so that the other updates of a run touch no index. The end of a turn finds its run
+-- by its key, where it had gone through the index of all that are running.
 
 -- Store batches of events of any tenants' runs, and renew their leases. Returns the runs that were closed meanwhile ('lost',
 -- and nothing is written of them) and those that somebody asked to stop ('cancel').
@@ -10,6 +11,7 @@ returns table (run_id text, state text) language plpgsql as $$
 declare
     tenant uuid;
     lease timestamptz := clock_timestamp() + p_lease_ms * interval '1 millisecond';
+    running constant text := 'running';  -- said in the statement, it would lead Postgres to go through all that run
     going_on text[];
     to_stop text[];
 begin
@@ -22,7 +24,7 @@ begin
                                             else r.lease_expires_at end,
                     last_seq = greatest(r.last_seq, p_last[array_position(p_runs, r.run_id)]),
                     uses = coalesce(p_uses[array_position(p_runs, r.run_id)]::json, r.uses)
-                where r.tenant_id = tenant and r.run_id = any (p_runs) and r.status = 'running'
+                where r.tenant_id = tenant and r.run_id = any (p_runs) and r.status = running
                   and r.user_id = p_users[array_position(p_runs, r.run_id)]
                 returning r.run_id, r.cancel_requested)
         select coalesce(array_agg(n.run_id), '{}'), coalesce(array_agg(n.run_id) filter (where n.cancel_requested), '{}')
@@ -37,4 +39,92 @@ begin
                 where b.tenant_id = tenant and b.run_id <> all (going_on)
             union all select s, 'cancel' from unnest(to_stop) s;
     end loop;
+end $$;
+
+-- End an answer: its items, the rest of its events, what it used, how the thread changed and the trace, all or nothing.
+-- False, having written nothing, if the run is no longer running (a sweeper closed it). What a run used whose thread was
+-- deleted meanwhile is written all the same, once.
+--
+-- What others did meanwhile stays: a status that the turn did not set is what it is now (`p_keep_status`), and a title
+-- that the turn only proposes gives way to one that is there (`p_propose_title`).
+create or replace function chat_finish_turn(
+    p_keep_status boolean, p_propose_title boolean,
+    p_tenant uuid, p_user text, p_thread text, p_run text, p_status text,
+    p_verbs text[], p_ids text[], p_kinds text[], p_data text[], p_created timestamptz[],
+    p_first int, p_last int, p_payload bytea,
+    p_title text, p_thread_status text, p_metadata text, p_domains text[],  -- status null: the thread did not change
+    p_usage text,  -- a JSON array of ledger entries, or null
+    p_trace text)  -- a JSON object, or null
+returns boolean language plpgsql as $$
+declare
+    running constant text := 'running';
+    is_metered boolean;
+    cost bigint;
+begin
+    perform set_config('stonechat.tenant_id', p_tenant::text, true), set_config('stonechat.user_id', p_user, true);
+    if p_thread_status is not null then
+        -- Before the run's row, as who deletes the thread takes them.
+        perform from threads t
+            where t.tenant_id = p_tenant and t.thread_id = p_thread and t.user_id = p_user for no key update;
+    end if;
+    update runs r set status = p_status, last_seq = p_last, finished_at = clock_timestamp()
+        where r.tenant_id = p_tenant and r.run_id = p_run and r.status = running
+        returning r.metered into is_metered;
+    if not found then
+        if p_usage is not null
+           and not exists (select from runs r where r.tenant_id = p_tenant and r.run_id = p_run)
+           and not exists (select from usage_ledger l where l.tenant_id = p_tenant and l.run_id = p_run) then
+            perform usage_settle(p_tenant, p_run, p_usage);
+        end if;
+        return false;
+    end if;
+    if cardinality(p_verbs) > 0 then
+        perform chat_write_items(p_tenant, p_user, p_thread, p_run, p_verbs, p_ids, p_kinds, p_data, p_created);
+    end if;
+    if p_payload is not null then
+        insert into run_events (tenant_id, run_id, first_seq, last_seq, user_id, payload)
+            values (p_tenant, p_run, p_first, p_last, p_user, p_payload);
+    end if;
+    if is_metered then
+        perform usage_settle(p_tenant, p_run, p_usage);
+    elsif p_usage is not null then
+        insert into usage_ledger (tenant_id, occurred_at, entry_id, run_id, agent_id, user_hash, purpose, provider, model,
+                                  input_tokens, output_tokens, cached_tokens, estimated, cost_micros, price_version)
+            select p_tenant, u.occurred_at, u.entry_id, p_run, u.agent_id, decode(u.user_hash, 'hex'), u.purpose,
+                   u.provider, u.model, u.input_tokens, u.output_tokens, u.cached_tokens, u.estimated, u.cost_micros,
+                   u.price_version
+            from json_to_recordset(p_usage::json) as u (
+                occurred_at timestamptz, entry_id text, agent_id text, user_hash text, purpose text, provider text,
+                model text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, estimated boolean,
+                cost_micros bigint, price_version text);
+    end if;
+    if p_thread_status is null then
+        update threads t set updated_at = clock_timestamp() where t.tenant_id = p_tenant and t.thread_id = p_thread;
+    else
+        update threads t set updated_at = clock_timestamp(),
+                             title = case when p_propose_title then coalesce(t.title, p_title) else p_title end,
+                             status = case when p_keep_status then t.status else p_thread_status::json end,
+                             metadata = p_metadata::json, allowed_image_domains = p_domains
+            where t.tenant_id = p_tenant and t.thread_id = p_thread and t.user_id = p_user;
+    end if;
+    if p_trace is not null then
+        if p_usage is not null then
+            -- None if that of some model is not known.
+            select case when count(*) = count(l.cost_micros) then sum(l.cost_micros) end into cost
+                from usage_ledger l
+                where l.tenant_id = p_tenant and l.run_id = p_run
+                  and l.occurred_at between (p_trace::json ->> 'started_at')::timestamptz and now() + interval '1 minute';
+        end if;
+        insert into turn_traces (tenant_id, started_at, run_id, thread_id, user_id, agent_id, agent_version, outcome,
+                                 error_code, provider, model, input_tokens, output_tokens, cached_tokens, cost_micros,
+                                 first_token_ms, total_ms, spans_dropped, spans)
+            select p_tenant, t.started_at, p_run, p_thread, p_user, t.agent_id, t.agent_version, t.outcome, t.error_code,
+                   t.provider, t.model, t.input_tokens, t.output_tokens, t.cached_tokens, cost,
+                   t.first_token_ms, t.total_ms, t.spans_dropped, t.spans
+            from json_to_record(p_trace::json) as t (
+                started_at timestamptz, agent_id text, agent_version int, outcome text, error_code text, provider text,
+                model text, input_tokens bigint, output_tokens bigint, cached_tokens bigint, first_token_ms int,
+                total_ms int, spans_dropped int, spans json);
+    end if;
+    return true;
 end $$;

@@ -1,4 +1,4 @@
-"""Checkpoints of many runs in two statements."""
+"""Checkpoints of many runs in two statements, and runs found by their key."""
 
 from pathlib import Path
 
@@ -12,4 +12,8 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute("set local lock_timeout = '5s'")
-    op.execute((Path(__file__).parent.parent / "sql" / "checkpoint_functions.sql").read_text())
+    script = (Path(__file__).parent.parent / "sql" / "checkpoint_functions.sql").read_text()
+    # The driver's own connection runs several statements in one call, which a prepared statement cannot.
+    raw = op.get_bind().connection.dbapi_connection
+    assert raw is not None  # noqa: S101
+    raw.run_async(lambda driver: driver.execute(script))

@@ -10,7 +10,7 @@ from typing import Any
 
 from stonechat.bench.processes import load, server
 from stonechat.bench.script import PACED_RATE
-from stonechat.bench.seed import CONNECTIONS, Visitors, grow_thread, prepare, tidy
+from stonechat.bench.seed import CONNECTIONS, Visitors, grow_thread, prepare, refresh_statistics, tidy
 from stonechat.settings import Settings
 
 Say = Callable[[str], None]
@@ -36,6 +36,7 @@ def measure_turns(
         tokens: dict[str, list[Any]] = {"plain": [None] * CONNECTIONS, "stonechat": visitors.tokens}
         for side, port in ports.items():  # warm up
             load("turns", seconds=min(seconds, 1.0), port=port, tokens=tokens[side])
+        asyncio.run(refresh_statistics(settings))
         for number in range(rounds):
             say(f"{kind}: round {number + 1} of {rounds}")
             for side in SIDES if number % 2 == 0 else SIDES[::-1]:
