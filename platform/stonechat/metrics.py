@@ -71,7 +71,7 @@ class Series(Generic[Child]):
         self.name, self.text, self.kind = name, text, kind
         self.labels = tuple(labels)
         self._known = tuple(labels.values())
-        self._new = new
+        self._new: Callable[[], Child] = new
         self._children: dict[tuple[str, ...], Child] = {}
         if all(self._known):
             for values in product(*self._known):
