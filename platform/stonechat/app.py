@@ -6,12 +6,13 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from stonechat import __version__, metrics
@@ -212,9 +213,21 @@ class Application(FastAPI):
                 metrics.CHAT_REQUESTS[status].value += 1
                 metrics.CHAT_SECONDS.note(perf_counter() - began)
             else:
-                route = _template(scope)
+                route = self._template(scope)
                 metrics.REQUESTS.of(route, scope["method"], status).value += 1
                 metrics.REQUEST_SECONDS.of(route).note(perf_counter() - began)
+
+    def _template(self, scope: Scope) -> str:
+        """The route's path as it stands in the code; never the one that was asked for."""
+        # The framework says which of its own routes it chose, with prefixes there and without them here, and of others only
+        # what they lead to.
+        route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
+        path = getattr(route, "path_format", None) or self._plain_paths.get(id(scope.get("endpoint")))
+        return path if isinstance(path, str) else metrics.UNMATCHED
+
+    @cached_property
+    def _plain_paths(self) -> dict[int, str]:
+        return {id(route.endpoint): route.path for route in self.router.routes if isinstance(route, Route)}
 
 
 def create_app(
@@ -311,13 +324,6 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
     install_console(app, settings)
     if not settings.is_production:
         app.include_router(demo_router(app.state.demo_keys))
-
-
-def _template(scope: Scope) -> str:
-    """The route's path as it stands in the code; never the one that was asked for."""
-    route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
-    path = getattr(route, "path_format", None) or getattr(route, "path", None)
-    return path if isinstance(path, str) else metrics.UNMATCHED
 
 
 def _operation_id(route: APIRoute) -> str:

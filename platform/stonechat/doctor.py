@@ -50,6 +50,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("Redis", _redis),
         ("Billing", _billing),
         ("Public address", _public_url),
+        ("Metrics", _metrics),
     ]
     findings = []
     for subject, check in checks:
@@ -200,3 +201,13 @@ async def _billing(settings: Settings) -> Finding:
 
 async def _public_url(settings: Settings) -> Finding:
     return Finding("Public address", True, settings.public_url)
+
+
+async def _metrics(settings: Settings) -> Finding:
+    host, port = settings.metrics_host, settings.metrics_port
+    if port is None:
+        return Finding("Metrics", True, "off: STONECHAT_METRICS_PORT is not set")
+    shown = f"[{host}]" if ":" in host else host
+    inside = host in ("127.0.0.1", "::1", "localhost")
+    seen = "this machine" if inside else "whoever reaches that address, so only Prometheus should"
+    return Finding("Metrics", True, f"http://{shown}:{port}/metrics while Stonechat runs, for {seen}")

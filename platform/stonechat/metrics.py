@@ -204,7 +204,7 @@ def run_ended(outcome: str, *, seconds: float, first_text: float | None, events:
 MODEL_KINDS = ("built-in", "openai", "anthropic", "gemini", "mistral", "cohere", "ollama", "vllm", "compatible")
 MODEL_CALLS = _counter(
     "stonechat_model_calls_total",
-    "Calls of models, by kind of provider and outcome: `failed` broke off, `not_reached` never began, `stopped` was cut off by us.",
+    "Calls of models for answers, titles and summaries, by kind of provider and outcome: `failed` broke off, `not_reached` never began, `stopped` was cut off by us.",
     provider=MODEL_KINDS,
     outcome=("answered", "failed", "not_reached", "refused", "stopped"),
 )

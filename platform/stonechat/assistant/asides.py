@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from agents import ModelResponse, ModelSettings
 from agents.models.interface import ModelTracing
 from agents.usage import Usage
 
+from stonechat import metrics
 from stonechat.assistant.history_budget import estimate_tokens
 from stonechat.assistant.turn import Turn
 from stonechat.db.session import Database
@@ -40,8 +42,10 @@ async def ask_aside(
             return None
     provider, _, name = model.partition("/")
     answer: ModelResponse | None = None
+    kind, began = "", time.perf_counter()
     try:
         async with asyncio.timeout(seconds), providers.model(caller.tenant_id, model) as resolved:
+            kind = resolved.kind
             answer = await resolved.model.get_response(
                 instructions,
                 text,
@@ -62,9 +66,11 @@ async def ask_aside(
             extra={"tenant_id": str(caller.tenant_id), "thread_id": turn.thread.id},
         )
         if not isinstance(error, TimeoutError):
+            _count(kind, "not_reached", began, Usage())
             return None  # who answers with an error does not charge for it
     said = "" if answer is None else _text_of(answer)
     use = Usage() if answer is None else answer.usage
+    _count(kind, "stopped" if answer is None else "answered", began, use)
     async with database.tenant(caller.tenant_id, user_id=caller.user_id) as session:
         await record_use(
             session,
@@ -80,6 +86,19 @@ async def ask_aside(
             user_id=caller.user_id,
         )
     return said or None
+
+
+def _count(kind: str, outcome: str, began: float, use: Usage) -> None:
+    """`kind` is empty where no model was found, so that none was asked."""
+    if kind:
+        metrics.model_called(
+            kind,
+            outcome,
+            seconds=time.perf_counter() - began,
+            tokens_in=use.input_tokens,
+            tokens_out=use.output_tokens,
+            cached=use.input_tokens_details.cached_tokens or 0,
+        )
 
 
 def _text_of(answer: ModelResponse) -> str:
