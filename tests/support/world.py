@@ -126,6 +126,7 @@ async def open_world(mode: Mode, database: TestDatabase, folder: Path) -> AsyncI
             "database_url": database.web_url,
             "configured_owner_database_url": database.admin_url,
             "configured_public_url": "http://platform.example",
+            "configured_ip_requests_per_minute": 100_000,  # every route is asked from one address
         }
     )
     app = create_app(settings, with_worker=True)
