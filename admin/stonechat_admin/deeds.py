@@ -18,6 +18,8 @@ NOUNS = {
     "model_provider": "Model providers",
     "secret": "Secrets",
     "limits": "Limits",
+    "webhook_endpoint": "Webhooks",
+    "webhook_delivery": "What webhooks sent",
     "conversation": "Conversations",
     "user": "Visitors",
     "configuration": "The whole configuration",
@@ -63,6 +65,10 @@ _FIELDS = {
     "origins": "the web sites",
     "environment": "the environment",
     "openai_domain_key": "the OpenAI domain key",
+    "url": "the address",
+    "description": "what it is for",
+    "events": "the kinds of events",
+    "enabled": "whether it is on",
 }
 
 Sentence = Callable[[str, Mapping[str, Any]], str]
@@ -88,6 +94,10 @@ def _because(detail: Mapping[str, Any]) -> str:
 def _scopes(detail: Mapping[str, Any]) -> str:
     scopes = detail.get("scopes", ())
     return "do everything" if "admin" in scopes else "change things" if "write" in scopes else "look"
+
+
+def _number(of: Any, what: str) -> str:
+    return f"{of:,} {what}{'' if of == 1 else 's'}" if isinstance(of, int) else f"{what}s"
 
 
 def _quoted(detail: Mapping[str, Any], otherwise: str) -> str:
@@ -130,6 +140,24 @@ _SENTENCES: dict[str, Sentence] = {
     "secret.put": lambda _it, detail: f"set the secret {_quoted(detail, 'that is gone')}",
     "secret.delete": lambda _it, detail: f"deleted the secret {_quoted(detail, 'that is gone')}",
     "limits.put": lambda _it, detail: _limits(detail),
+    "webhook_endpoint.create": lambda _it, _: "added a webhook endpoint",
+    "webhook_endpoint.change": lambda _it, detail: (
+        f"switched a webhook endpoint {'on' if detail['enabled'] else 'off'}"
+        if detail.get("fields") == ["enabled"] and "enabled" in detail
+        else f"changed a webhook endpoint{_fields(detail)}"
+    ),
+    "webhook_endpoint.rotate_secret": lambda _it, _: "made a new secret for a webhook endpoint",
+    "webhook_endpoint.test": lambda _it, _: "sent a test to a webhook endpoint",
+    "webhook_endpoint.replay": lambda _it, detail: (
+        f"had {_number(detail.get('deliveries'), 'failed webhook')} sent again"
+    ),
+    "webhook_endpoint.disable": lambda _it, detail: (
+        "switched a webhook endpoint off: it answered that it is gone"
+        if detail.get("reason") == "gone"
+        else "switched a webhook endpoint off: it only failed for days"
+    ),
+    "webhook_endpoint.delete": lambda _it, _: "deleted a webhook endpoint",
+    "webhook_delivery.replay": lambda _it, _: "had a webhook sent again",
     "conversation.take_over": lambda _it, _: "took a conversation over from the assistant",
     "conversation.give_back": lambda _it, _: "gave a conversation back to the assistant",
     "conversation.reply": lambda _it, _: "answered in a conversation",

@@ -157,9 +157,10 @@ async def change_endpoint(
         await disable(session, row, reason="by_hand")
     row.updated_at = clock.now()
     await session.flush()
-    await record_audit(
-        session, actor, "webhook_endpoint.change", subject_id=endpoint_id, detail={"fields": sorted(given)}
-    )
+    detail: dict[str, object] = {"fields": sorted(given)}
+    if "enabled" in given:
+        detail["enabled"] = row.enabled
+    await record_audit(session, actor, "webhook_endpoint.change", subject_id=endpoint_id, detail=detail)
     return _view(row)
 
 
