@@ -36,9 +36,9 @@ DELETION_DAYS = (7, 14, 30, 90)
 async def suspend_tenant(
     platform: AsyncSession, operator: Operator, tenant_id: UUID, *, database: Database, reason: str
 ) -> None:
-    """Close the tenant's chats, console and API until it is resumed. Answers in the making are stopped.
+    """Close the tenant's chats, and its console and API but for reading, exporting and deleting, until it is resumed.
 
-    Twice changes nothing. Raises `NotFound`, or `InvalidInput` without a reason.
+    Answers in the making are stopped. Twice changes nothing. Raises `NotFound`, or `InvalidInput` without a reason.
     """
     reason = checked_reason(reason)
     async with database.tenant(tenant_id) as session:
