@@ -212,7 +212,7 @@ class RunHub:
                     payload=payload or None,
                     thread=run.thread if run.thread_changed else None,
                     keep_status=not run.status_changed,
-                    propose_title=run.title_is_proposed,
+                    propose_title=not run.title_changed,
                     usage=entries,
                     trace=trace,
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -269,6 +269,22 @@ class Run:
         if state != self._thread_state:
             self._thread_state, self.thread_changed = state, True
             self.publish(ThreadUpdatedEvent(thread=thread_response(self.thread)))
+
+    def allow_pictures(self, hosts: Sequence[str], *, is_new: bool) -> None:
+        """Let clients load pictures from these hosts. Of a thread that `is_new` the event that creates it says so."""
+        allowed = list(hosts) or None
+        if (self.thread.allowed_image_domains or None) == allowed:
+            return
+        self.thread.allowed_image_domains = allowed
+        if is_new:
+            self._thread_state, self.thread_changed = self._describe_thread(), True
+        else:
+            self.publish_thread_if_changed()
+
+    @property
+    def title_changed(self) -> bool:
+        """Whether the assistant named the thread."""
+        return self.thread.title != self._first_title and not self.title_is_proposed
 
     @property
     def status_changed(self) -> bool:

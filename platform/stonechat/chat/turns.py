@@ -35,7 +35,7 @@ from chatkit.types import (
 from stonechat import clock, ids
 from stonechat.assistant.cache import ConfigCache
 from stonechat.assistant.choices import require_choices
-from stonechat.assistant.config import AgentConfig
+from stonechat.assistant.config import AgentConfig, image_hosts
 from stonechat.assistant.over_limit import OverLimit
 from stonechat.assistant.turn import Responder, RunsTools, Turn, WritesTitles
 from stonechat.assistant.unanswered import UnansweredQuestions
@@ -171,6 +171,7 @@ class ChatServer(TenantChatKitServer[Caller]):
         begun = await self._claim(key, context, new_thread=None, item=None, resumable=False)
         run = self._run(key, context, begun, resumable=False, title=None)
         run.refusal = None  # no model is asked
+        run.allow_pictures(image_hosts(config), is_new=False)
         turn = self._turn(run, caller=context, config=config, history=begun.history)
         self.hub.start(run, lambda _: acted.watch(act(turn, step, tools=self.tools, go_on=say_nothing)))
         while not run.finished:
@@ -210,6 +211,7 @@ class ChatServer(TenantChatKitServer[Caller]):
             if new:
                 await self.store.delete_thread(new.id, caller)
             raise
+        run.allow_pictures(image_hosts(config), is_new=new is not None)
         if new:
             run.publish(ThreadCreatedEvent(thread=thread_response(new)))
         run.publish_ready(f'{{"type":"thread.item.done","item":{wire_json(item)}}}')
@@ -258,6 +260,7 @@ class ChatServer(TenantChatKitServer[Caller]):
                 sender = await self.sender(thread_id, params.item_id, caller)
                 config = await self._published.at(caller, run.agent_version)
                 step = plan_action(config, sender, params.action)
+                run.allow_pictures(image_hosts(config), is_new=False)
                 history = await newest_items(self.store, thread_id, caller)
                 turn = self._turn(run, caller=caller, config=config, history=history)
                 return lambda run: act(turn, step, tools=self.tools, go_on=partial(self._respond, run))
@@ -283,6 +286,7 @@ class ChatServer(TenantChatKitServer[Caller]):
             case _:
                 assert_never(request)
         config = await self._published.at(caller, run.agent_version)
+        run.allow_pictures(image_hosts(config), is_new=False)
         return lambda run: self._answer(run, caller=caller, config=config, history=history)
 
     # Shared
