@@ -129,6 +129,7 @@ async def bill(
     cents: int,
     written: datetime,
     paid: datetime | None,
+    currency: str = "nok",
 ) -> None:
     async with world.services.database.tenant(tenant_id) as session:
         session.add(
@@ -138,7 +139,7 @@ async def bill(
                 provider="manual",
                 number=str(number),
                 status=status,
-                currency="nok",
+                currency=currency,
                 total_cents=cents,
                 tax_cents=0,
                 due_cents=0 if paid else cents,
@@ -184,3 +185,15 @@ async def test_a_month_tells_what_was_invoiced_and_paid_beside_the_list_price(wo
     assert "not known" in line, "no day of that month was added up"
     taken = (await desk.page("/operator/revenue/months/export")).response.text
     assert "2024-05-01,nok,7,700,600,0,0" in taken
+
+
+async def test_a_month_whose_only_invoice_is_taken_back_brought_nothing(world: ConsoleWorld) -> None:
+    tenant_id, month = await world.another_tenant("Taken back"), today().replace(day=1)
+    await bill(world, tenant_id, 6, status="open", cents=4_000, written=clock.now(), paid=None, currency="sek")
+    held = (await months(world))[month, "sek"]
+    assert (held.invoices, held.invoiced_cents) == (1, 4_000)
+    async with world.services.database.tenant(tenant_id) as session:
+        taken_back = text("update invoices set status = 'void' where tenant_id = :tenant")
+        await session.execute(taken_back, {"tenant": tenant_id})
+    held = (await months(world))[month, "sek"]
+    assert (held.invoices, held.invoiced_cents, held.paid_cents) == (0, 0, 0)

@@ -190,7 +190,7 @@ class PlatformDayRow(Base):
 
 
 class PlatformMonthRow(Base):
-    """What was invoiced and paid in a month, in one currency; months that are over outlive the tenants that paid."""
+    """What was invoiced and paid in a month, in one currency; months before the last outlive the tenants that paid."""
 
     __tablename__ = "platform_months"
 

@@ -137,13 +137,16 @@ _INVOICED = """
         from invoices where status in ('open', 'paid', 'uncollectible') group by 1, 2
         union all
         select date_trunc('month', paid_at at time zone 'UTC')::date, currency, 0, 0, sum(paid_cents)::bigint
-        from invoices where status = 'paid' and paid_at is not null group by 1, 2) each
+        from invoices where status = 'paid' and paid_at is not null group by 1, 2
+        union all  -- so that a sum falls to nothing with the last invoice that is taken back
+        select month, currency, 0, 0, 0 from platform_months where month >= cast(:last_month as date)) each
     where month >= cast(:last_month as date)
         or month not in (select month from platform_months)  -- of the time before this was kept
     group by month, currency
     on conflict (month, currency) do update set invoices = excluded.invoices,
         invoiced_cents = excluded.invoiced_cents, paid_cents = excluded.paid_cents"""
-"""Months that are over stay as they were: the invoices of a tenant that is deleted later are gone."""
+"""This month and the last are summed anew from the invoices there are. Older ones stay as they were, since the invoices of a
+tenant that is deleted are gone."""
 
 
 async def refresh_summaries(database: Database) -> None:
