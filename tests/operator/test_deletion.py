@@ -124,6 +124,22 @@ async def test_the_log_of_a_deleted_tenants_mails_goes_with_it(world: ConsoleWor
     assert not (await desk.page(f"/operator/mail?recipient={email}")).all("#mails")
 
 
+async def test_invoices_written_here_go_with_a_tenant_as_its_page_says(world: ConsoleWorld) -> None:
+    desk, tenant_id = await at_desk(world), await world.another_tenant("Billed by hand")
+    async with world.services.database.tenant(tenant_id) as session:
+        written = """insert into invoices (tenant_id, invoice_id, provider, status, currency, total_cents, tax_cents, due_cents,
+                         paid_cents, lines, created_at)
+                     values (:id, 'inv_1', 'manual', 'open', 'usd', 900, 0, 900, 0, '[]', now())"""
+        await session.execute(text(written), {"id": tenant_id})
+    page = await desk.page(f"/operator/tenants/{tenant_id}")
+    assert "accounts and invoices written here go for good" in page.text
+    await due(desk, tenant_id)
+    assert await sweep(world) == 1
+    async with world.services.database.platform() as session:
+        left = "select count(*) from invoices where tenant_id = :id"
+        assert await session.scalar(text(left), {"id": tenant_id}) == 0
+
+
 async def test_once_its_deletion_has_begun_a_tenant_is_not_opened_again(world: ConsoleWorld) -> None:
     desk, tenant_id = await at_desk(world), await world.another_tenant("Half gone")
     path = f"/operator/tenants/{tenant_id}"

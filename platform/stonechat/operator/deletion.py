@@ -1,7 +1,7 @@
 """Deleting a tenant whose time has come: its subscription, its files, its index, its jobs, its rows; each step can be repeated.
 
-What bookkeeping needs stays: the ledger of use and its sums, invoices at whoever wrote them, and the audit logs. Everything
-that people wrote or uploaded goes.
+What stays: the ledger of use and its sums, invoices at Stripe, and the audit logs. Everything that people wrote or uploaded
+goes, and so do invoices written here.
 """
 
 from __future__ import annotations
