@@ -61,15 +61,20 @@ async def rows_of(house: Management, shop: Keyed) -> dict[str, int]:
     return counts
 
 
+WRITTEN_OUT = (("secret", "secrets"), ("model provider", "model_providers"))
+"""Things whose secrets stand in the document, and the part of it."""
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(configurations)
 async def test_what_is_applied_stays_whatever_it_is(house: Management, values: dict[str, Any]) -> None:
-    """Of any configuration: again it changes nothing, nor does its export; and the export makes another tenant the same."""
+    """Of any configuration: again it only stores secrets anew; its export changes nothing, and makes another tenant the same."""
     shop, other = await house.tenant("Any"), await house.tenant("Other")
     first = await apply(house, shop, values)
     again = await apply(house, shop, values)
-    assert (done(again), again.to_do) == ([], []), values
-    assert again.unchanged >= len([change for change in first.changes if change.action == "create"])
+    stored = [("change", kind, entry["name"]) for kind, part in WRITTEN_OUT for entry in values.get(part, ())]
+    assert (done(again), again.to_do) == (stored, []), values
+    assert again.unchanged + len(stored) >= len([change for change in first.changes if change.action == "create"])
     exported = await read(house, shop)
     itself = await apply(house, shop, exported, prune=True)
     assert (done(itself), itself.to_do) == ([], [])
@@ -130,7 +135,7 @@ async def test_a_dry_run_says_the_same_and_does_nothing(house: Management) -> No
     assert not any("pk_" in item.says for item in told.to_do)
     assert any("pk_" in item.says for item in made.to_do)
     assert "Create the agent “Shop”." in [change.says for change in made.changes]
-    changed = everything() | {"limits": {"visitor": {"messages_per_minute": 8, "concurrent": 9}}}
+    changed = {"version": 1, "limits": {"visitor": {"messages_per_minute": 8, "concurrent": 9}}}
     [change] = (await apply(house, shop, changed, dry_run=True)).changes
     assert change.says == "Change the limits: visitor.concurrent, visitor.messages_per_minute."
 
@@ -273,6 +278,18 @@ _JWK = {
 }
 
 
+async def test_nobody_learns_by_guessing_what_a_secret_is(house: Management) -> None:
+    shop = await house.tenant("Guesses")
+    await apply(house, shop, everything())
+    answers = []
+    for secret, key in (("Bearer swordfish", "sk-own-halibut"), ("Bearer guess", "sk-own-guess")):
+        guess: dict[str, Any] = {"version": 1, "secrets": [{"name": "shop_key", "value": secret}]}
+        guess["model_providers"] = [{"name": "own", "kind": "openai", "api_key": key}]
+        answers.append(await apply(house, shop, guess, dry_run=True))
+    assert answers[0] == answers[1]
+    assert [change.action for change in answers[0].changes if change.name in ("shop_key", "own")] == ["change"] * 2
+
+
 async def test_the_plan_holds(house: Management) -> None:
     shop = await house.tenant("Small plan")
     for field, value in (("agents", 1), ("http_tools", False)):
@@ -312,8 +329,8 @@ async def test_scopes_are_those_of_the_verbs(house: Management) -> None:
 
 async def test_it_is_noted_once_and_only_if_something_was_done(house: Management) -> None:
     shop = await house.tenant("Audit of it")
-    for _ in range(2):
-        await apply(house, shop, everything())
+    await apply(house, shop, everything())
+    await apply(house, shop, await read(house, shop))
     [noted] = (await shop.call("GET", "/audit-log", params={"action": "configuration"}))["data"]
     assert (noted["detail"]["create"], noted["detail"]["change"], noted["detail"]["pruned"]) == (13, 5, False)
     assert "swordfish" not in str((await shop.call("GET", "/audit-log", params={"limit": 100}))["data"])

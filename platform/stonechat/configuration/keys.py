@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import select
 
-from stonechat.accounts.secrets import delete_secret, list_secrets, open_secrets, put_secret
+from stonechat.accounts.secrets import delete_secret, list_secrets, put_secret
 from stonechat.configuration.document import (
     IdentityKeyEntry,
     KeySetEntry,
@@ -19,7 +19,6 @@ from stonechat.configuration.document import (
     placeholder,
 )
 from stonechat.configuration.plan import Work, paired
-from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.errors import Conflict
 from stonechat.identity.identity_keys import (
     MAX_IDENTITY_KEYS,
@@ -31,7 +30,6 @@ from stonechat.identity.models import IdentityKey
 from stonechat.providers.models import ModelProvider
 from stonechat.providers.presets import preset_of
 from stonechat.providers.service import (
-    KEY_KIND,
     MAX_PROVIDERS,
     ProviderKind,
     create_provider,
@@ -47,24 +45,23 @@ async def read_secrets(work: Work) -> list[SecretEntry]:
 
 
 async def apply_secrets(work: Work, entries: Sequence[SecretEntry]) -> None:
-    """Store the values that are written out; ask for those that nobody has given yet."""
+    """Store the values that are written out; ask for those that nobody has given yet.
+
+    A value is never compared with the one that is stored: whoever may write could try guesses.
+    """
     held = {row.name: row.id for row in await list_secrets(work.session, work.actor)}
-    written = [entry.name for entry in entries if filled_in(entry.value) is not None]
-    keyring = work.means.keyring
-    values = await open_secrets(work.session, work.actor.tenant_id, keyring=keyring, names=written)
     for name, secret_id in held.items():
         if name not in {entry.name for entry in entries} and work.left_over("secret", name):
             await delete_secret(work.session, work.actor, secret_id=secret_id)
     for number, entry in enumerate(entries):
         path, value = f"secrets.{number}", filled_in(entry.value)
-        present = values.get(entry.name)
         if value is None and entry.name not in held:
             work.ask(f"{path}.value", f"Store a value for the secret “{entry.name}”.")
-        elif value is None or (present is not None and present.value == value):
+        elif value is None:
             work.same()
         else:
             with work.at(path):
-                await put_secret(work.session, work.actor, keyring=keyring, name=entry.name, value=value)
+                await put_secret(work.session, work.actor, keyring=work.means.keyring, name=entry.name, value=value)
             work.done("change" if entry.name in held else "create", "secret", entry.name, path=path, fields=("value",))
 
 
@@ -83,7 +80,7 @@ async def read_providers(work: Work) -> list[ProviderEntry]:
 
 
 async def apply_providers(work: Work, entries: Sequence[ProviderEntry]) -> None:
-    """Make those whose keys are given, or that need none; change keys that are written out.
+    """Make those whose keys are given, or that need none; store keys that are written out, compared with nothing.
 
     Raises `Conflict` for another address under the same name: a key must not be sent to where nobody meant it to go.
     """
@@ -135,11 +132,6 @@ async def _change_provider(work: Work, entry: ProviderEntry, row: ModelProvider,
         )
     value = filled_in(entry.api_key)
     if value is None:
-        work.same()
-        return
-    cipher = await tenant_cipher(work.session, work.means.keyring, work.actor.tenant_id)
-    sealed = row.sealed_api_key
-    if sealed is not None and cipher.open(sealed, kind=KEY_KIND, subject=row.provider_id).decode() == value:
         work.same()
         return
     await update_provider_key(
