@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from stonechat import cli
+from stonechat.cli import configuration, group, main
 from stonechat.settings import Settings
 from support.configurations import everything
 from support.management import Management, management
@@ -80,13 +80,13 @@ def at_home(house: Management, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     def services() -> Iterator[Settings]:
         yield house.services.settings
 
-    monkeypatch.setattr(cli, "_services", services)
-    monkeypatch.setattr(cli, "configure_logging", lambda **_: None)  # the log is the test run's
+    monkeypatch.setattr(configuration, "services", services)
+    monkeypatch.setattr(group, "configure_logging", lambda **_: None)  # the log is the test run's
     return CliRunner()
 
 
 def run(runner: CliRunner, *arguments: str, **options: Any) -> tuple[int, str]:
-    done = runner.invoke(cli.main, arguments, **options)
+    done = runner.invoke(main, arguments, **options)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.output
 
