@@ -1,7 +1,7 @@
 """How long the operators' pages take at ten thousand tenants. Run it as `python tests/benchmarks/operator_pages.py`.
 
 It makes a database of its own on the server that STONECHAT_TEST_DATABASE_URL names (or an embedded one), fills it by SQL with
-tenants, plans, a month of use, jobs, mails and events, makes the summaries as the worker does, opens every page many times in
+tenants, plans, a month of use, jobs, mails, events, outbound webhooks and invoices, makes the summaries as the worker does, opens every page many times in
 process as a signed-in operator, prints a table, and drops the database. With `--write` the table goes to
 `docs/measurements/operator.md`.
 """
@@ -71,6 +71,31 @@ FILL = (
     """insert into jobs.pgqueuer (priority, status, entrypoint, headers)
        select 0, 'failed', 'mail.send', jsonb_build_object('tenant',
               '018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0')) from generate_series(1, $1::int / 10) n""",
+    """insert into webhook_endpoints (tenant_id, endpoint_id, url, sealed_secret)
+       select ('018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'whe_' || n,
+              'https://hooks' || n || '.bench.example/stonechat', '\\x00' from generate_series(1, $1::int) n""",
+    """insert into webhook_deliveries (tenant_id, delivery_id, endpoint_id, event_id, kind, body, status, attempts,
+              last_status, last_error, next_attempt_at, occurred_at, created_at)
+       select ('018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'dlv_' || k || '_' || n, 'whe_' || n,
+              'evt_' || k, 'conversation.created', repeat('x', 600), (array['delivered', 'delivered', 'failed', 'queued'])[1 + k % 4],
+              1 + k % 9, 500, 'It answered 500.', case when k % 4 = 3 then now() end, at, at
+       from generate_series(1, $1::int) n, generate_series(1, 20) k,
+            lateral (select now() - (n * 20 + k) * interval '10 seconds' as at) as t""",
+    """insert into invoices (tenant_id, invoice_id, provider, status, currency, total_cents, tax_cents, due_cents, paid_cents,
+              lines, created_at, paid_at)
+       select ('018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'inv_' || m, 'manual',
+              case when n % 20 = 0 then 'open' else 'paid' end, (array['usd', 'eur'])[1 + n % 2], 4900, 0, 4900,
+              case when n % 20 = 0 then 0 else 4900 end, '[]', now() - m * interval '30 days',
+              case when n % 20 > 0 then now() - m * interval '30 days' end
+       from generate_series(1, $1::int) n, generate_series(0, 11) m""",
+    """insert into meter_outbox (tenant_id, slice_start, seq, slice_end, tokens, identifier, customer_id, state, next_attempt_at)
+       select ('018f0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, at, 1, at + interval '1 hour', 500,
+              'm_' || n || '_' || h, 'cus_' || n, case when h % 50 = 0 then 'expired' else 'sent' end, at
+       from generate_series(1, $1::int) n, generate_series(1, 720) h,
+            lateral (select date_trunc('hour', now()) - h * interval '1 hour' as at) as t
+       where n % 100 = 0""",
+    """insert into webhook_refusals (day, reason, refused)
+       select current_date, reason, 100 from unnest(array['wrong_signature', 'unsigned', 'too_old']) as reason where $1::int > 0""",
     """insert into operator_audit (audit_id, operator_email, action, tenant_id)
        select 'aud_0' || lpad(n::text, 12, '0'), 'operator@bench.example', 'tenant.suspend',
               ('018f0000-0000-7000-8000-' || lpad(to_hex(1 + n % $1::int), 12, '0'))::uuid
@@ -83,6 +108,9 @@ SEARCHES = (
     "/operator/tenants?q=person77@bench.example",
     "/operator/tenants?flagged=1&sort=cost",
     "/operator/revenue?days=365",
+    "/operator/deliveries?status=failed",
+    "/operator/deliveries?tenant={tenant}",
+    "/operator/deliveries?status=failed&before=018f0000-0000-7000-8000-000000002000:dlv_10_8192",
 )
 
 
@@ -136,7 +164,10 @@ async def measure(tenants: int, rounds: int) -> list[str]:
                     path for path in operator_pages(world.app, middle) if not path.partition("?")[0].endswith("/export")
                 ]
                 worst = 0.0
-                for path in [*(each for each in pages if each not in ("/operator", "/operator/plans/new")), *SEARCHES]:
+                for path in [
+                    *(each for each in pages if each not in ("/operator", "/operator/plans/new")),
+                    *(each.format(tenant=middle) for each in SEARCHES),
+                ]:
                     times, size, queries = [], 0, 0
                     for _ in range(rounds):
                         with counted(world) as sent:
