@@ -52,6 +52,7 @@ async def shop(stonechat: Running) -> AsyncIterator[Shop]:
             attachments={"enabled": True},
             model_choices=[{"id": "extractive", "label": "Quick"}],
             theme={"accent": "#be123c", "radius": "small"},
+            guardrails={"output": {"images": "listed", "link_hosts": ["img.example.com"]}},
         )
         yield Shop(tenant, agent, stonechat.url)
 
@@ -85,12 +86,14 @@ async def test_the_frame_draws_it_with_valid_options_and_it_converses(
 
         await say(page, "Hello there", within=FRAME)
         await expect(chat.locator("li.assistant_message")).to_contain_text("word")
+        await expect(element).to_have_attribute("data-pictures", '["img.example.com"]')
         await say(page, "And again", within=FRAME)
         await expect(chat.locator("li.assistant_message")).to_have_count(2)
         # Whoever comes back finds the conversation, and can take it away or have it erased.
         await page.reload()
         await page.locator("[data-stonechat] .launcher").click()
         await expect(chat.locator("li.user_message")).to_have_count(2)
+        await expect(element).to_have_attribute("data-pictures", '["img.example.com"]')
         await chat.get_by_role("button", name="settings-cog").click()
         await expect(chat.get_by_role("dialog").locator(".thread-open")).to_have_count(1)
         await page.keyboard.press("Escape")

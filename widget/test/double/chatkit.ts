@@ -89,7 +89,11 @@ class Double extends HTMLElement implements OpenAIChatKit {
 
   #take(event: Json): void {
     const { type } = event;
-    if (type === "thread.created") this.#move((event.thread as Json).id as string);
+    if (type === "thread.created" || type === "thread.updated") {
+      const thread = event.thread as Json;
+      this.dataset.pictures = JSON.stringify(thread.allowed_image_domains ?? null);
+      this.#move(thread.id as string);
+    }
     else if (type === "client_effect") this.#emit("chatkit.effect", { name: event.name, data: event.data });
     else if (type === "error") this.#emit("chatkit.error", { error: Object.assign(new Error(String(event.message)), { name: "StreamError" }) });
     else if (type === "thread.item.added" || type === "thread.item.done" || type === "thread.item.replaced") {
@@ -121,8 +125,9 @@ class Double extends HTMLElement implements OpenAIChatKit {
     this.#items = [];
     if (thread) {
       this.#emit("chatkit.thread.load.start", { threadId: thread });
-      const answer = (await (await this.#ask("threads.get_by_id", { thread_id: thread })).json()) as { items: { data: Item[] } };
+      const answer = (await (await this.#ask("threads.get_by_id", { thread_id: thread })).json()) as { items: { data: Item[] }; allowed_image_domains?: string[] };
       this.#items = answer.items.data;
+      this.dataset.pictures = JSON.stringify(answer.allowed_image_domains ?? null);
       this.#emit("chatkit.thread.load.end", { threadId: thread });
     }
     this.#move(thread);
