@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stonechat import cli
+from stonechat.cli import serving
 from stonechat.settings import Settings
 from support.management import management
 from support.postgres import TestDatabase
@@ -34,7 +34,7 @@ def test_a_default_model_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_who_serves_by_hand_lets_nobody_in_unasked(
     monkeypatch: pytest.MonkeyPatch, said: str | None, holds: str
 ) -> None:
-    monkeypatch.setattr(cli, "configure_logging", lambda **_: None)  # the log is the test run's
+    monkeypatch.setattr(serving, "configure_logging", lambda **_: None)  # the log is the test run's
     for name, value in {
         "STONECHAT_ENV": "development",
         "DATABASE_URL": "postgresql://nobody@127.0.0.1/x",
@@ -46,4 +46,4 @@ def test_who_serves_by_hand_lets_nobody_in_unasked(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert cli._standalone("serve").sign_up == holds
+    assert serving._standalone("serve").sign_up == holds
