@@ -184,6 +184,9 @@ async def test_a_preview_ends_with_the_look_that_it_was_opened_under(
         assert await ask_agent(token) == 200
         await owner.submit(f"/console/support/{grant}/end", {})
         assert await ask_agent(token) == 401, "the tenant ended it early"
+        headers = {"Authorization": f"Bearer {token}"}
+        for path in ("/v1/me/export", "/chatkit/sources?thread=t&item=i&index=0"):
+            assert (await things.api.get(f"{PLATFORM}{path}", headers=headers)).status_code == 401, path
 
 
 async def test_the_looks_of_an_operator_end_with_the_operators_rights(world: ConsoleWorld) -> None:

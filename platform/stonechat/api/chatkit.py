@@ -25,14 +25,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stonechat.accounts.suspension import SENTENCE, Suspensions
 from stonechat.api.chatkit_body import read_body, require_fitting
 from stonechat.api.cors import VisitorCors
-from stonechat.api.dependencies import Services, caller_of, services_of
+from stonechat.api.dependencies import Services, caller_of, require_look, services_of
 from stonechat.chat.events import PING, paused
 from stonechat.chat.resume import cancel_run, resume
 from stonechat.chat.runs import Listener, Run
-from stonechat.errors import InvalidSession, StonechatError
+from stonechat.errors import StonechatError
 from stonechat.identity.caller import Caller
 from stonechat.limits.addresses import limited_by
-from stonechat.operator.support import is_open
 from stonechat.settings import Settings
 from stonechat.web import DefaultHeaders, UnexpectedErrors, client_address, database_problem, problem_response
 
@@ -110,10 +109,7 @@ async def _admit(connection: HTTPConnection, services: Services) -> Caller:
     """Who calls. Raises `TenantSuspended`, and `InvalidSession` for an operator's preview whose look is over."""
     caller = caller_of(connection, services)
     await services.suspensions.require_active(caller.tenant_id)
-    if caller.grant_id is not None:
-        async with services.database.tenant(caller.tenant_id) as session:
-            if not await is_open(session, caller.tenant_id, grant_id=caller.grant_id):
-                raise InvalidSession("The look that this session was opened under is over.")
+    await require_look(services, caller)
     return caller
 
 

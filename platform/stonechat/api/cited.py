@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stonechat.api.dependencies import caller_of, services_of
+from stonechat.api.dependencies import caller_of, require_look, services_of
 from stonechat.chat.cited import CitedPassage, read_own_citation
 from stonechat.errors import NotFound, StonechatError
 from stonechat.limits.addresses import limited_by
@@ -38,6 +38,7 @@ async def _read(scope: Scope) -> JSONResponse:
     connection = HTTPConnection(scope)
     services = services_of(connection)
     caller = caller_of(connection, services)
+    await require_look(services, caller)
     await services.limiter.check_address(client_address(connection))
     asked = connection.query_params
     index = asked.get("index", "")

@@ -30,6 +30,7 @@ from stonechat.knowledge.deps import Knowledge
 from stonechat.limits.limiter import Limiter
 from stonechat.operator.bulletin import Bulletin
 from stonechat.operator.flags import FeatureFlags
+from stonechat.operator.support import is_open
 from stonechat.outbound.client import OutboundClient
 from stonechat.settings import Settings
 
@@ -112,9 +113,19 @@ def caller_of(connection: HTTPConnection, services: Services) -> Caller:
     raise OriginNotAllowed("This session was opened by another site.")
 
 
-def visitor_caller(request: Request, services: AppServices) -> Caller:
-    """The dependency around `caller_of`."""
-    return caller_of(request, services)
+async def require_look(services: Services, caller: Caller) -> None:
+    """Raise `InvalidSession` for an operator's preview whose look is over; others cost no query."""
+    if caller.grant_id is not None:
+        async with services.database.tenant(caller.tenant_id) as session:
+            if not await is_open(session, caller.tenant_id, grant_id=caller.grant_id):
+                raise InvalidSession("The look that this session was opened under is over.")
+
+
+async def visitor_caller(request: Request, services: AppServices) -> Caller:
+    """The dependency around `caller_of` and `require_look`."""
+    caller = caller_of(request, services)
+    await require_look(services, caller)
+    return caller
 
 
 VisitorCaller = Annotated[Caller, Depends(visitor_caller)]
