@@ -22,7 +22,7 @@ from stonechat.webhooks.models import WebhookDeliveryRow, WebhookEndpointRow
 DELIVER = "webhooks.deliver"
 """The kind of job that sends what is due at one endpoint, `{"endpoint_id"}`."""
 MAX_WAITING = 10_000
-"""Deliveries that wait at one endpoint. Beyond, an event is noted as failed at once, and can be replayed."""
+"""Deliveries that wait at one endpoint that fails. Beyond, an event is noted as failed at once, and can be replayed."""
 KEPT_FOR = timedelta(days=30)
 _MAX_BODY = 60_000
 _PURGED_AT_ONCE = 20

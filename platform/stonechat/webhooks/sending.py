@@ -46,7 +46,7 @@ class Outcome:
 async def send(
     outbound: OutboundClient, url: str, *, headers: Mapping[str, str], body: bytes, allow_http: bool
 ) -> Outcome:
-    """POST `body`. Any 2xx status counts as delivered, whatever follows it; redirects are not followed."""
+    """POST `body`. Any 2xx status counts as delivered, unless more than `MAX_BYTES` are said to follow; no redirects."""
     began = time.monotonic()
     try:
         async with outbound.stream(
