@@ -19,7 +19,7 @@ from stonechat import clock
 from stonechat.accounts.actor import system
 from stonechat.operator.deliveries import list_deliveries
 from stonechat.webhooks.catalogue import CATALOGUE
-from stonechat.webhooks.endpoints import EndpointChanges, change_endpoint, get_endpoint
+from stonechat.webhooks.endpoints import get_endpoint
 from stonechat.webhooks.signing import new_signing_secret, signed_headers
 from support.console import ConsoleWorld, check_policy, console_world
 from support.operators import at_desk, press
@@ -74,6 +74,8 @@ async def test_every_kind_can_be_chosen_and_what_is_wrong_is_said(world: Console
     assert refused.one("input[name=events][checked]").attributes["value"] == "document.ready"
     nothing = await admin.htmx("POST", PATH, {"url": "https://shop.example"}, status=422)
     assert "Choose at least one" in nothing.one("#events-error").text()
+    both = {"url": "https://shop.example", "all": "on", "events": "document.ready"}
+    assert "Untick “Everything”" in (await admin.htmx("POST", PATH, both, status=422)).one("#events-error").text()
     many = {"url": "https://shop.example", "events": ["document.ready"] * 500}
     assert (await admin.htmx("POST", PATH, many)).all("#new-secret")
 
@@ -99,6 +101,35 @@ async def test_a_test_is_sent_looked_at_and_sent_again(world: ConsoleWorld) -> N
     await admin.page(link, status=404)
 
 
+async def test_the_audit_log_tells_what_was_done(world: ConsoleWorld) -> None:
+    elsewhere = await world.another_tenant("Told")
+    admin = await world.signed_in("admin", tenant_id=elsewhere)
+    answer = await admin.htmx("POST", PATH, {"url": "https://shop.example/?key=hush", "all": "on"})
+    link = answer.one("#webhook-secret a").attributes["href"] or ""
+    await admin.submit((await admin.submit(f"{link}/test", {})).response.headers["location"] + "/replay", {})
+    for on in ("", "on"):
+        await admin.submit(f"{link}/switch", {"on": on})
+    await admin.submit(f"{link}/replay", {})
+    changed = {"url": "https://shop.example/", "description": "", "all": "on"}
+    await admin.htmx("POST", link, changed)
+    await admin.htmx("POST", f"{link}/rotate")
+    await admin.submit(f"{link}/delete", {})
+    log = await admin.page("/console/audit-log")
+    for told in (
+        "added a webhook endpoint",
+        "sent a test to a webhook endpoint",
+        "had a webhook sent again",
+        "switched a webhook endpoint off",
+        "switched a webhook endpoint on",
+        "had 1 failed webhook sent again",
+        "changed a webhook endpoint: what it is for, the kinds of events, the address",
+        "made a new secret for a webhook endpoint",
+        "deleted a webhook endpoint",
+    ):
+        assert told in log.text
+    assert "hush" not in log.response.text
+
+
 async def test_settings_are_changed(world: ConsoleWorld) -> None:
     admin, link, _ = await made(world)
     await admin.htmx("POST", link, {"url": "https://new.example/", "description": "", "events": ["document.ready"]})
@@ -121,6 +152,10 @@ def test_the_example_for_receivers_tells_ours_from_others(monkeypatch: pytest.Mo
     assert not names["is_ours"]({**headers, "webhook-timestamp": "1600000000"}, body)
     monkeypatch.setenv("STONECHAT_WEBHOOK_SECRET", new_signing_secret())
     assert not names["is_ours"](headers, body)
+    for forged in ({}, {**headers, "webhook-signature": ""}, {**headers, "webhook-timestamp": "soon"}):
+        assert not names["is_ours"](forged, body), "refused, not a fault in the receiver"
+    for missing in headers:
+        assert not names["is_ours"]({name: headers[name] for name in headers if name != missing}, body)
 
 
 async def test_operators_see_what_became_of_it_and_not_what_it_said(world: ConsoleWorld) -> None:
@@ -139,18 +174,15 @@ async def test_operators_see_what_became_of_it_and_not_what_it_said(world: Conso
     assert "hush" not in taken
     again = f"/operator/deliveries/{world.tenant_id}/{endpoint_id}/{delivery_id}/replay"
     await press(desk, again)
-    async with world.services.database.tenant(world.tenant_id) as session:
-        await change_endpoint(
-            session,
-            system(world.tenant_id),
-            endpoint_id=endpoint_id,
-            settings=world.services.settings,
-            changes=EndpointChanges(enabled=False),
-        )
+    failed = f"/operator/deliveries?status=failed&tenant={world.tenant_id}"
+    await admin.submit(f"{link}/switch", {})
     await press(desk, again, status=409)
     await press(desk, again.replace(delivery_id, "dlv_none"), status=404)
-    shown = await desk.page(f"/operator/deliveries?status=failed&tenant={world.tenant_id}")
-    assert shown.all(f'form[action="{again}"]')
+    off = await desk.page(failed)
+    assert "switched off" in off.one(f"#{delivery_id}").text()
+    assert not off.all(f'form[action="{again}"]'), "it would be refused"
+    await admin.submit(f"{link}/switch", {"on": "on"})
+    assert (await desk.page(failed)).all(f'form[action="{again}"]')
 
 
 async def test_operators_page_through_many(world: ConsoleWorld) -> None:

@@ -48,9 +48,7 @@ async def create_webhook(
                 console.actor,
                 keyring=console.services.keyring,
                 settings=console.services.settings,
-                fields=EndpointFields(
-                    url=url, description=description, events=None if every else (events or [])[:MAX_CHOSEN]
-                ),
+                fields=EndpointFields(url=url, description=description, events=_chosen(events, every=every)),
             )
     except (InvalidInput, Conflict) as error:
         form = _refused(error, url=url, description=description, events=events, every=every)
@@ -78,10 +76,10 @@ async def change_webhook(
     every: Annotated[str, Form(alias="all", max_length=10)] = "",
 ) -> Response:
     endpoint = await endpoints.get_endpoint(console.session, console.actor, endpoint_id=endpoint_id)
-    chosen = None if every else (events or [])[:MAX_CHOSEN]
     try:
         async with console.session.begin_nested():
-            await _change(console, endpoint_id, EndpointChanges(url=url, description=description, events=chosen))
+            changes = EndpointChanges(url=url, description=description, events=_chosen(events, every=every))
+            await _change(console, endpoint_id, changes)
     except InvalidInput as error:
         form = _refused(error, url=url, description=description, events=events, every=every)
         return console.fragment("webhooks/_form.html", status=422, form=form, kinds=CATALOGUE, endpoint=endpoint)
@@ -180,6 +178,14 @@ async def _endpoint_values(console: Console, endpoint_id: str, *, status: str, c
         "languages": LANGUAGES,
         "days": REPLAYED_DAYS,
     }
+
+
+def _chosen(events: list[str] | None, *, every: str) -> list[str] | None:
+    """The kinds that were ticked; None for all. Raises `InvalidInput` for both: one of them was not meant."""
+    if every and events:
+        message = "Untick “Everything”, or untick the kinds below it."
+        raise InvalidInput(message, errors=[{"field": "events", "message": message}])
+    return None if every else (events or [])[:MAX_CHOSEN]
 
 
 def _refused(error: StonechatError, *, url: str, description: str, events: list[str] | None, every: str) -> Filled:

@@ -36,6 +36,8 @@ class DeliveryLine:
     tenant_id: UUID
     kind: str
     host: str
+    enabled: bool
+    """Of its endpoint: to one that is off nothing is sent, not even again."""
     status: str
     attempts: int
     last_status: int | None
@@ -45,7 +47,7 @@ class DeliveryLine:
 
 
 _LIST = """
-    select d.delivery_id, d.endpoint_id, d.tenant_id, d.kind, e.url, d.status, d.attempts, d.last_status,
+    select d.delivery_id, d.endpoint_id, d.tenant_id, d.kind, e.url, e.enabled, d.status, d.attempts, d.last_status,
         d.last_error as error, d.created_at, d.next_attempt_at
     from (select * from webhook_deliveries
           where {chosen} order by created_at desc, delivery_id desc limit :most) d
