@@ -187,7 +187,6 @@ async def _populate(app: FastAPI, services: Services, word: str) -> Side:
     side.ids["override_id"] = await _override(services, side)
     side.ids["endpoint_id"], side.ids["delivery_id"] = await _webhook(services, side)
     side.ids["invoice_id"] = await _invoice(services, side)
-    side.ids["endpoint_id"], side.ids["delivery_id"] = await _webhook(services, side)
     side.ids["thread_id"], side.ids["run"], side.ids["user_id"] = (
         side.anna.thread,
         side.anna.run,
@@ -245,26 +244,6 @@ async def _invoice(services: Services, side: Side) -> str:
             )
         )  # fmt: skip
     return invoice_id
-
-
-async def _webhook(services: Services, side: Side) -> tuple[str, str]:
-    """An endpoint that is switched off, so that nothing is sent anywhere, and a delivery that failed."""
-    body = {"url": f"https://{side.secret_word}.example/hook", "description": side.secret_word}
-    endpoint = str((await side.api.post("/webhook-endpoints", json=body)).json()["id"])
-    assert (await side.api.patch(f"/webhook-endpoints/{endpoint}", json={"enabled": False})).is_success
-    async with services.database.tenant(side.tenant_id) as session:
-        delivery = await add_delivery(
-            session,
-            side.tenant_id,
-            endpoint_id=endpoint,
-            event_id=ids.new_id("evt"),
-            kind="conversation.closed",
-            data={"reason": side.secret_word},
-            occurred_at=clock.now(),
-            refused="It was off.",
-        )
-    assert delivery is not None
-    return endpoint, delivery
 
 
 async def _override(services: Services, side: Side) -> str:
