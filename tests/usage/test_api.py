@@ -174,6 +174,16 @@ async def test_what_the_plan_includes_is_told_and_its_end_is_the_tenants_to_shap
     assert (await api.get("/api/v1/usage/contacts")).json() == {"data": [], "next_cursor": None}
 
 
+async def test_a_cheaper_model_whose_provider_is_not_there_is_refused_by_name(api: httpx.AsyncClient) -> None:
+    chosen = {"steps": ["cheaper_model"], "cheaper_model": "nobody/small"}
+    refused = await api.put("/api/v1/usage/steps", json=chosen)
+    assert (refused.status_code, refused.json()["code"]) == (422, "model_unknown")
+    assert "called “nobody”" in refused.json()["detail"]
+    assert [fault["field"] for fault in refused.json()["errors"]] == ["cheaper_model"]
+    assert (await api.get("/api/v1/usage/steps")).json()["cheaper_model"] is None
+    assert (await api.put("/api/v1/usage/steps", json=chosen | {"cheaper_model": "extractive"})).is_success
+
+
 async def test_overage_is_told_to_who_charges_for_it(
     api: httpx.AsyncClient, services: Services, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,7 +254,11 @@ async def test_where_the_cheaper_model_fails_the_next_step_answers_and_nobody_is
 ) -> None:
     await shop.a_tenth_left()
     gone = how == "its provider is gone"
+    if gone:
+        await shop.platform.provider("http://127.0.0.1:9/v1", name="nobody")
     await shop.steps("cheaper_model", *steps, cheaper_model="nobody/small" if gone else "acme/small")
+    async with shop.platform.services.database.tenant(shop.tenant_id) as session:
+        await session.execute(text("delete from model_providers where name = 'nobody'"))
     shop.models.broken = {"small"}
     thread, answer = await shop.ask("Hi?", visitor=(visitor := shop.visitor()))
     assert answer == said

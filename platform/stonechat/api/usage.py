@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.assistant import contacts
 from stonechat.assistant.contacts import Contact
+from stonechat.assistant.over_limit import choose_steps
 from stonechat.billing.webhooks import request_sync
 from stonechat.limits.addresses import limit_address
 from stonechat.usage import allowance, prices, quota, report
@@ -119,8 +120,8 @@ async def get_steps(actor: ApiActor, session: TenantSession) -> Steps:
 
 
 @router.put("/steps", summary="Replace what is done when nothing more may be used")
-async def put_steps(body: Steps, actor: ApiActor, session: TenantSession) -> Steps:
-    return await allowance.put_steps(session, actor, steps=body)
+async def put_steps(body: Steps, actor: ApiActor, session: TenantSession, services: AppServices) -> Steps:
+    return await choose_steps(session, actor, steps=body, settings=services.settings)
 
 
 @router.get("/contacts", summary="List e-mail addresses that visitors left")

@@ -27,18 +27,22 @@ from chatkit.types import (
     ThreadStreamEvent,
     UserMessageItem,
 )
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
+from stonechat.accounts.actor import Actor
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.config_parts import Attachments, KnowledgeUse
 from stonechat.assistant.contacts import ask_for_contact
 from stonechat.assistant.tools.hand_over import handed_over
 from stonechat.assistant.turn import Responder, Turn
 from stonechat.db.session import Database
-from stonechat.errors import StonechatError
+from stonechat.errors import ModelUnknown, StonechatError
 from stonechat.plans.entitlements import entitlements
 from stonechat.plans.terms import Feature
-from stonechat.usage.allowance import Step, Steps, steps_of
+from stonechat.providers.service import require_model
+from stonechat.settings import Settings
+from stonechat.usage.allowance import Step, Steps, put_steps, steps_of
 from stonechat.usage.quota import Refusal
 
 EMAIL_REQUEST = "Thank you for your message. I cannot answer it right now. Leave your e-mail address here, and we will write to you."
@@ -48,6 +52,18 @@ REASON = "The assistant may not answer any more: what it may use is used up."
 AskPerson = Callable[..., Awaitable[None]]
 """Asks a person to take a conversation over: (caller, *, thread_id, reason)."""
 _logger = logging.getLogger(__name__)
+
+
+async def choose_steps(session: AsyncSession, actor: Actor, *, steps: Steps, settings: Settings) -> Steps:
+    """`put_steps`, with a cheaper model that there is. Raises `ModelUnknown`, which names the field."""
+    actor.require("admin")
+    if steps.cheaper_model is not None:
+        try:
+            await require_model(session, actor, model=steps.cheaper_model, settings=settings)
+        except ModelUnknown as error:
+            fault = {"field": "cheaper_model", "message": str(error)}
+            raise ModelUnknown(str(error), errors=[fault]) from None
+    return await put_steps(session, actor, steps=steps)
 
 
 class OverLimit:

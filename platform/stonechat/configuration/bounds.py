@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stonechat.assistant.over_limit import choose_steps
 from stonechat.configuration.document import UsageEntry
 from stonechat.configuration.plan import Work, differing
 from stonechat.limits import rules
@@ -74,7 +75,7 @@ async def _apply_steps(work: Work, wanted: Steps) -> None:
         work.same()
         return
     with work.at("usage.steps"):
-        await allowance.put_steps(work.session, work.actor, steps=wanted)
+        await choose_steps(work.session, work.actor, steps=wanted, settings=work.means.settings)
     changed = differing(before.model_dump(), wanted.model_dump())
     work.done("change", "steps when nothing more may be used", "", path="usage.steps", fields=changed)
 

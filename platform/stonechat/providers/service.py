@@ -161,7 +161,7 @@ async def require_model(session: AsyncSession, actor: Actor, *, model: str, sett
         return
     if provider == "openai" and settings.openai_api_key is not None:
         return
-    raise ModelUnknown(f"There is no model provider called “{provider}”. Add it with its key, then publish again.")
+    raise ModelUnknown(f"There is no model provider called “{provider}”. Add it with its key first.")
 
 
 async def _load(session: AsyncSession, actor: Actor, provider_id: str) -> ModelProvider:
