@@ -9,8 +9,11 @@ from sqlalchemy import text
 
 from stonechat.accounts.actor import system
 from stonechat.plans.overrides import add_override
-from stonechat.usage.allowance import Steps, get_steps, put_steps, refresh_allowance
+from stonechat.usage.allowance import Steps, allowance_state, get_steps, put_overage, put_steps, refresh_allowance
 from stonechat.usage.ledger import ledger_entry, settle
+from support.allowances import on_plan
+from support.assistant import add_provider
+from support.billing import use
 from support.console import ConsoleWorld
 from support.identity import PLATFORM
 
@@ -28,10 +31,11 @@ async def steps_of(world: ConsoleWorld, tenant_id: UUID) -> Steps:
 
 
 async def test_an_admin_orders_the_steps(world: ConsoleWorld, tenant_id: UUID) -> None:
+    await add_provider(world.services.database, tenant_id, name="openai", kind="openai")
     admin = await world.signed_in("admin", tenant_id=tenant_id)
     page = await admin.page(PATH)
     assert page.all("#plan-head") == [], "nothing is bounded, so nothing is said about a plan"
-    assert "None. Visitors are asked" in page.text
+    assert "None. Visitors are asked" in (await admin.htmx("GET", f"{PATH}/contacts")).text
     form = {
         "first": "approved_answers",
         "second": "cheaper_model",
@@ -59,6 +63,7 @@ async def test_an_admin_orders_the_steps(world: ConsoleWorld, tenant_id: UUID) -
         ({"first": "ask_email", "second": "ask_email"}, "Choose each step once."),
         ({"first": "cheaper_model"}, "Say which model"),
         ({"first": "cheaper_model", "cheaper_model": "nano"}, "provider/model"),
+        ({"first": "cheaper_model", "cheaper_model": "nobody/nano"}, "no model provider called “nobody”"),
         ({"first": "give_up"}, "none of the steps"),
         ({"first": "ask_email", "email_request": "x" * 501}, "at most 500"),
     ],
@@ -103,7 +108,10 @@ async def test_a_viewer_sees_how_far_the_plan_is_used_and_who_left_an_address(
     page = await viewer.page(PATH)
     assert "1,200 of 1,000" in page.text
     assert "used up" in page.one("#over").text()
-    assert "anna@example.com" in page.one("#contacts").text()
+    part = page.one(f'[hx-get="{PATH}/contacts"]')
+    assert part.attributes["hx-trigger"] == "load"
+    assert "anna@example.com" in (await viewer.htmx("GET", f"{PATH}/contacts")).one("#contacts").text()
+    assert "anna@example.com" in (await viewer.page(f"{PATH}/contacts")).one("main #contacts").text()
     assert "needs the role admin" in page.text
     assert page.all("#steps-form button[type=submit]") == []
     assert (await viewer.htmx("POST", f"{PATH}/steps", {"first": "ask_email"}, status=403)).status == 403
@@ -142,3 +150,23 @@ async def test_without_the_script_a_refused_form_is_a_page_that_keeps_what_was_t
     assert "is not part of your plan" in refused.one("#first-error").text()
     saved = await admin.submit(f"{PATH}/steps", {"first": "ask_email"})
     assert saved.response.headers["location"] == PATH
+
+
+async def test_the_page_asks_little_of_a_tenant_that_goes_on_for_money(world: ConsoleWorld, tenant_id: UUID) -> None:
+    database, actor = world.services.database, system(tenant_id)
+    await on_plan(database, tenant_id, "pro")
+    chosen = Steps(steps=("hand_over", "cheaper_model", "ask_email"), cheaper_model="nobody/small")
+    async with database.tenant(tenant_id) as session:
+        await put_overage(session, actor, opt_in=True, spend_cap_micros=10_000_000)
+        await put_steps(session, actor, steps=chosen)
+        included = (await allowance_state(session, tenant_id)).included.tokens
+    assert included is not None
+    await use(database, tenant_id, tokens=included)
+    await use(database, tenant_id, tokens=1234)
+    viewer = await world.signed_in("viewer", tenant_id=tenant_id)
+    page = await viewer.page(PATH)  # which counts what it asks
+    assert "1,234 tokens are charged so far" in page.one("#over").text()
+    assert "no model provider for nobody/small" in page.text
+    admin = await world.signed_in("admin", tenant_id=tenant_id)
+    billing = await admin.page("/console/billing")
+    assert "your agents go on, for" in billing.one("main [role=status]").text()

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Form, Response
 from pydantic import ValidationError
 
 from stonechat.assistant.contacts import list_contacts
-from stonechat.assistant.over_limit import EMAIL_REQUEST, EMAIL_THANKS
+from stonechat.assistant.over_limit import EMAIL_REQUEST, EMAIL_THANKS, choose_steps
 from stonechat.errors import ModelUnknown, StonechatError
 from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.terms import Feature
 from stonechat.providers.service import require_model
-from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, get_steps, put_steps
+from stonechat.usage.allowance import AllowanceState, Steps, allowance_state, get_steps
 from stonechat_admin.auth import Admin, Console, Viewer
 from stonechat_admin.forms import Filled, refused
 from stonechat_admin.views.usage import Meter
@@ -42,14 +42,21 @@ async def show_end(console: Viewer) -> Response:
     bounded = held.terms.included_messages is not None or held.terms.included_tokens is not None
     state = await allowance_state(session, actor.tenant_id, rights=held) if bounded else None
     steps = await get_steps(session, actor) if state is None else state.steps
-    contacts = await list_contacts(session, actor, limit=SHOWN)
     return console.page(
         "usage/end.html",
         state=state,
         meters=[] if state is None else _meters(state),
-        contacts=contacts.data,
         **await _values(console, Filled(_typed(steps)), chosen=steps, held=held),
     )
+
+
+@router.get(f"{PATH}/contacts")
+async def show_contacts(console: Viewer) -> Response:
+    """Who left an address: a part of the page that comes after it."""
+    contacts = (await list_contacts(console.session, console.actor, limit=SHOWN)).data
+    if console.is_partial:
+        return console.fragment("usage/_contacts.html", contacts=contacts)
+    return console.page("usage/contacts.html", contacts=contacts)
 
 
 @router.post(f"{PATH}/steps")
@@ -91,7 +98,8 @@ async def save_steps(
     if not errors:
         try:
             async with console.session.begin_nested():
-                await put_steps(console.session, console.actor, steps=steps)
+                settings = console.services.settings
+                await choose_steps(console.session, console.actor, steps=steps, settings=settings)
         except StonechatError as error:
             if error.status >= 500:
                 raise

@@ -187,13 +187,12 @@ async def allowance_state(
     """What the tenant may use in the period that is now, and how far it is; counted without bounds, too."""
     now = clock.now()
     terms = await terms_of(session, tenant_id, at=now, rights=rights)
-    row = await session.get(UsageAllowanceRow, tenant_id, populate_existing=True)
+    row, alerts, runs, tokens = await _held(session, tenant_id, since=terms.period.start)
     current = row is not None and row.period_start == terms.period.start
     if row is not None and current:
         used = Used(row.used_messages, row.used_tokens)
     else:
         used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)
-    alerts, runs, tokens = await _around(session, tenant_id, since=terms.period.start)
     percent = percent_of(used, terms.included)
     projected = projected_use(used, start=terms.period.start, end=terms.period.end, now=now)
     return AllowanceState(
@@ -201,7 +200,7 @@ async def allowance_state(
         included=terms.included,
         hard=terms.hard,
         used=Amounts(messages=used.messages, tokens=used.tokens),
-        reserved=Amounts(messages=runs, tokens=int(tokens)),
+        reserved=Amounts(messages=runs, tokens=tokens),
         percent=percent,
         projected_at_period_end=None
         if projected is None
@@ -224,9 +223,11 @@ async def allowance_state(
     )
 
 
-async def _around(session: AsyncSession, tenant_id: UUID, *, since: datetime) -> tuple[list[Alert], int, int]:
-    """The alerts of the period, and how many runs and tokens are reserved. One statement."""
-    held, alert = UsageReservationRow, UsageAlertRow
+async def _held(
+    session: AsyncSession, tenant_id: UUID, *, since: datetime
+) -> tuple[UsageAllowanceRow | None, list[Alert], int, int]:
+    """The allowance, the alerts of the period, and how many runs and tokens are reserved. One statement."""
+    row, held, alert = UsageAllowanceRow, UsageReservationRow, UsageAlertRow
     told = (
         select(
             func.array_agg(aggregate_order_by(alert.percent, alert.percent)),
@@ -240,9 +241,11 @@ async def _around(session: AsyncSession, tenant_id: UUID, *, since: datetime) ->
         .where(held.tenant_id == tenant_id)
         .subquery("sums")
     )
-    percents, times, runs, tokens = (await session.execute(select(told, sums).join_from(told, sums, true()))).one()
+    chosen = select(row, told, sums).select_from(told).join(sums, true()).outerjoin(row, row.tenant_id == tenant_id)
+    found = await session.execute(chosen.execution_options(populate_existing=True))
+    allowance, percents, times, runs, tokens = found.one()
     alerts = [Alert(percent=percent, at=at) for percent, at in zip(percents or (), times or (), strict=True)]
-    return alerts, runs, int(tokens)
+    return allowance, alerts, runs, int(tokens)
 
 
 async def put_overage(

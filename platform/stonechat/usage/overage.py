@@ -56,6 +56,8 @@ class SoFar:
 
     tokens: int = 0
     cost_micros: int = 0
+    used: int | None = None
+    """All tokens of the period, charged or not; None where nothing was agreed in it, and so nothing was counted."""
 
 
 async def agree(session: AsyncSession, tenant_id: UUID, wanted: Agreement | None) -> None:
@@ -147,6 +149,11 @@ async def charged(session: AsyncSession, tenant_id: UUID, stretches: Sequence[Pi
 
     Reads each entry of the periods once: a second for a million.
     """
+    return _beyond(stretches, await tokens_in(session, tenant_id, _between(stretches)))
+
+
+def _between(stretches: Sequence[Piece]) -> list[tuple[datetime, datetime]]:
+    """Two a stretch, without a gap in a period: what lies before it, and itself."""
     between: list[tuple[datetime, datetime]] = []
     period = reached = stretches[0].agreement.period_start if stretches else clock.now()
     for piece in stretches:
@@ -154,7 +161,11 @@ async def charged(session: AsyncSession, tenant_id: UUID, stretches: Sequence[Pi
             period = reached = piece.agreement.period_start
         between += [(min(reached, piece.start), piece.start), (piece.start, piece.end)]
         reached = piece.end
-    used = await tokens_in(session, tenant_id, between)
+    return between
+
+
+def _beyond(stretches: Sequence[Piece], used: Sequence[int]) -> list[int]:
+    """Of what was used in each of `_between`, that which is charged in each stretch."""
     found = []
     total = 0
     for number, piece in enumerate(stretches):
@@ -170,9 +181,12 @@ async def so_far(session: AsyncSession, tenant_id: UUID, *, period_start: dateti
     """Of the period that began then, until `at`. Where nothing was agreed in it, asks the ledger nothing."""
     found = await pieces(session, tenant_id, first=period_start, until=at)
     mine = [piece for piece in found if piece.agreement.period_start == period_start]
-    tokens = await charged(session, tenant_id, mine)
+    if not mine:
+        return SoFar()
+    used = await tokens_in(session, tenant_id, [*_between(mine), (mine[-1].end, at)])
+    tokens = _beyond(mine, used)
     micros = sum(each * piece.agreement.micros_per_1k_tokens for each, piece in zip(tokens, mine, strict=True))
-    return SoFar(sum(tokens), micros // 1000)
+    return SoFar(sum(tokens), micros // 1000, sum(used))
 
 
 _USED = text("""

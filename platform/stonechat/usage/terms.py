@@ -103,7 +103,9 @@ async def terms_of(
         agreement = Agreement(held.subscription.provider, start, end, included.tokens, price)
         room = None
         if cap is not None and price > 0:
-            (used,) = await tokens_in(session, tenant_id, [(start, at)])
+            used = charged.used
+            if used is None:
+                (used,) = await tokens_in(session, tenant_id, [(start, at)])
             room = max(included.tokens, used) + max(0, cap - charged.cost_micros) * 1000 // price
         hard = Amounts(messages=None, tokens=room)  # what is paid for is tokens
     return Terms(Period(start=start, end=end), included, hard, grace, price, opt_in, agreement, charged, cap, choices)
