@@ -151,7 +151,7 @@ async def values(desk: Desk, tenant_id: UUID) -> dict[str, Any]:
         "grants": (await support.list_grants(desk.session, tenant_id))[:RECENT],
         "held": desk.signed_in.grant_id,
         "done": await audit.of_tenant(desk.session, tenant_id, limit=RECENT),
-        "plans": await list_plans(desk.session),
+        "plans": page.plans,
         "fields": FIELDS,
         "numbers": NUMBER_FIELDS,
         "days": DELETION_DAYS,

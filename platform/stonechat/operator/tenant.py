@@ -16,7 +16,9 @@ from stonechat.accounts.suspension import SuspendedTenantRow
 from stonechat.billing.models import BillingCustomerRow, InvoiceRow
 from stonechat.errors import NotFound
 from stonechat.operator.models import OperatorNoteRow, TenantDeletionRow, TenantSummaryRow
+from stonechat.plans.catalog import load_catalog
 from stonechat.plans.entitlements import Entitlements, entitlements
+from stonechat.plans.terms import PlanTerms
 
 MONTHS = 12
 NOTES, MEMBERS, INVOICES = 50, 20, 12
@@ -54,6 +56,8 @@ class TenantPage:
     suspension: SuspendedTenantRow | None
     deletion: TenantDeletionRow | None
     rights: Entitlements
+    plans: list[PlanTerms]
+    """What it could be put on."""
     counts: Counts
     members: Sequence[Row[Any]]
     months: list[Month]
@@ -92,6 +96,7 @@ async def get_tenant_page(session: AsyncSession, tenant_id: UUID) -> TenantPage:
     values = {"tenant": tenant_id}
     counts = (await session.execute(_COUNTS, values)).mappings().one()
     months = await session.execute(_MONTHS, values | {"most": MONTHS})
+    catalog = await load_catalog(session)
     notes = select(OperatorNoteRow).where(OperatorNoteRow.tenant_id == tenant_id)
     invoices = select(InvoiceRow).where(InvoiceRow.tenant_id == tenant_id)
     return TenantPage(
@@ -99,7 +104,8 @@ async def get_tenant_page(session: AsyncSession, tenant_id: UUID) -> TenantPage:
         summary=summary,
         suspension=suspension,
         deletion=deletion,
-        rights=await entitlements(session, tenant_id),
+        rights=await entitlements(session, tenant_id, catalog=catalog),
+        plans=catalog.newest(),
         counts=Counts(**counts),
         members=(await session.execute(_MEMBERS, values | {"most": MEMBERS})).all(),
         months=[Month(*row) for row in months],

@@ -76,14 +76,17 @@ class Entitlements:
         )
 
 
-async def entitlements(session: AsyncSession, tenant_id: UUID, *, at: datetime | None = None) -> Entitlements:
-    """What the tenant may do now, or at another moment. Two statements."""
+async def entitlements(
+    session: AsyncSession, tenant_id: UUID, *, at: datetime | None = None, catalog: Catalog | None = None
+) -> Entitlements:
+    """What the tenant may do now, or at another moment. Two statements, one of them for the plans unless all are given."""
     at = at or clock.now()
     subscription, settings, overrides = await _held(session, tenant_id)
     key, version = subscription.key_at(at)
     fallback = settings.get(LAPSED_PLAN)
     keys = {key, fallback, settings.get(DEFAULT_PLAN)}
-    catalog = await load_catalog(session, *(name for name in keys if isinstance(name, str)))
+    if catalog is None:
+        catalog = await load_catalog(session, *(name for name in keys if isinstance(name, str)))
     chosen = catalog.get(key, version) or FREE
     lapsed = subscription.lapsed(at)
     plan = _fallback(catalog, settings) if lapsed else chosen
