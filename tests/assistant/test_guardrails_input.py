@@ -78,8 +78,14 @@ def test_what_comes_along_with_a_message_is_checked_too() -> None:
     for item in (
         plain.model_copy(update={"quoted_text": "about the gun"}),
         plain.model_copy(update={"content": [*plain.content, tag]}),
-        plain.model_copy(
-            update={"content": [*plain.content, tag.model_copy(update={"text": "it", "data": {"a": ["gun"]}})]}
+        *(
+            plain.model_copy(update={"content": [*plain.content, tag.model_copy(update={"text": "it"} | shown)]})
+            for shown in (
+                {"data": {"a": ["gun"]}},
+                {"data": {"a": {"gun": 1}}},
+                {"id": "gun", "data": {"a": 1}},
+                {"data": {"a": [""] * 210 + ["gun"]}},
+            )
         ),
         plain.model_copy(update={"attachments": [file]}),
     ):

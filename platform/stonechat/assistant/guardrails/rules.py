@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
-from chatkit.types import ClientToolCallItem, StructuredInputItem, ThreadItem, UserMessageItem
+from chatkit.types import ClientToolCallItem, StructuredInputItem, ThreadItem, UserMessageItem, UserMessageTagContent
 
 from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.config_rules import Guardrails
@@ -100,7 +101,7 @@ def question_of(item: ThreadItem) -> Question | None:
         case UserMessageItem():
             typed = "".join(part.text for part in item.content if part.type == "input_text")
             given = [part for part in item.content if part.type == "input_tag"]
-            tags = [text for tag in given for text in (tag.text, "\n".join(_strings(tag.data))[:MAX_TAG_CHARACTERS])]
+            tags = [text for tag in given for text in (tag.text, "\n".join(_words_of(tag))[:MAX_TAG_CHARACTERS])]
             names = [attachment.name for attachment in item.attachments]
             texts = (typed, *tags, item.quoted_text or "", *names)
             return Question(typed, tuple(text for text in texts if text))
@@ -142,16 +143,22 @@ def check_answer(rules: Rules, text: str) -> Finding | None:
     return Finding("output", "blocked_topic", "blocked", topic) if topic is not None else None
 
 
-def _strings(value: object) -> Sequence[str]:
-    """The strings within a JSON value, the first `MAX_TEXTS`."""
+def _words_of(tag: UserMessageTagContent) -> Sequence[str]:
+    """Everything in a tag that a model is shown besides its text: whoever sends it chooses its names, too."""
+    return _strings({"id": tag.id} | tag.data, with_names=True) if tag.data else ()
+
+
+def _strings(value: object, *, with_names: bool = False) -> Sequence[str]:
+    """The strings within a JSON value, in order, the first `MAX_TEXTS` that are not empty."""
     found: list[str] = []
     waiting: list[object] = [value]
     while waiting and len(found) < MAX_TEXTS:
-        each = waiting.pop(0)
+        each = waiting.pop()
         if isinstance(each, str):
-            found.append(each)
+            if each:
+                found.append(each)
         elif isinstance(each, dict):
-            waiting[:0] = each.values()
+            waiting += reversed([*chain.from_iterable(each.items())] if with_names else [*each.values()])
         elif isinstance(each, list):
-            waiting[:0] = each
+            waiting += reversed(each)
     return found
