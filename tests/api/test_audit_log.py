@@ -14,6 +14,7 @@ from stonechat import clock
 from stonechat.accounts import audit_export
 from stonechat.accounts.actor import Actor
 from stonechat.accounts.audit import record_audit
+from stonechat.web import encode_cursor
 from support.management import Keyed, Management, management
 from support.postgres import TestDatabase
 
@@ -83,3 +84,22 @@ async def test_it_is_for_admins_and_refuses_nonsense(house: Management, path: st
     refused = await shop.call("GET", path, 422, params={"since": "yesterday"})
     assert refused["errors"][0]["field"] == "since"
     assert (await shop.ask("GET", path)).headers["ratelimit"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/audit-log?since=0001-01-01T00:00:00%2B14:00", "invalid_input"),
+        ("/audit-log?until=9999-12-31T23:59:59-14:00", "invalid_input"),
+        ("/audit-log/export?since=0001-01-01T00:00:00%2B14:00", "invalid_input"),
+        ("/knowledge/unanswered?since=0001-01-01T00:00:00%2B14:00", "invalid_input"),
+        *(
+            (f"/{of}?cursor={encode_cursor('0001-01-01T00:00:00+14:00', 'a')}", "invalid_cursor")
+            for of in ("audit-log", "members", "invoices")
+        ),
+    ],
+)
+async def test_a_time_outside_of_all_days_is_the_callers_mistake(house: Management, path: str, code: str) -> None:
+    shop = await house.tenant("Times")
+    answer = await shop.ask("GET", path)
+    assert (answer.status_code < 500, answer.json()["code"]) == (True, code)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime
 from starlette.responses import StreamingResponse
 
 from stonechat.accounts.audit import AuditView, list_audit
 from stonechat.accounts.audit_export import MAX_ENTRIES, Format, Wanted, export_audit
 from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.limits.addresses import limit_address
-from stonechat.web import Cursor, Limit, Page
+from stonechat.web import Cursor, Limit, Moment, Page
 
 router = APIRouter(prefix="/audit-log", tags=["Audit log"], dependencies=[Depends(limit_address)])
 
@@ -26,8 +25,8 @@ def wanted_entries(
     action: Annotated[
         str | None, Query(max_length=100, description="`<noun>.<verb>`, such as `agent.publish`, or a noun alone.")
     ] = None,
-    since: Annotated[AwareDatetime | None, Query(description="From this time on.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Up to this time.")] = None,
+    since: Annotated[Moment | None, Query(description="From this time on.")] = None,
+    until: Annotated[Moment | None, Query(description="Up to this time.")] = None,
 ) -> Wanted:
     """The filters, all of which must fit."""
     return Wanted(actor_id, action, since, until)

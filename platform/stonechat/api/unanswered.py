@@ -16,7 +16,7 @@ from stonechat.knowledge.answering import answer_group
 from stonechat.knowledge.schemas import Pair
 from stonechat.knowledge.unanswered import GroupView, QuestionView, Reason, State
 from stonechat.limits.addresses import limit_address
-from stonechat.web import Cursor, Limit, Page
+from stonechat.web import Cursor, Limit, Moment, Page
 
 router = APIRouter(
     prefix="/knowledge/unanswered",
@@ -118,7 +118,7 @@ async def list_unanswered(
     session: TenantSession,
     state: Annotated[State, Query(description="`open`, `answered` or `dismissed`.")] = "open",
     agent_id: Annotated[str | None, Query(max_length=128)] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Asked again after then.")] = None,
+    since: Annotated[Moment | None, Query(description="Asked again after then.")] = None,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Page[UnansweredOut]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from stonechat.api.dependencies import ApiActor, AppServices, TenantSession
 from stonechat.api.idempotency import IdempotentRoute
 from stonechat.limits.addresses import limit_address
-from stonechat.web import Cursor, Limit, Page
+from stonechat.web import Cursor, Limit, Moment, Page
 from stonechat.webhooks import deliveries, endpoints
 from stonechat.webhooks.deliveries import DeliveryDetail, DeliveryStatus, DeliveryView, Replayed
 from stonechat.webhooks.endpoints import EndpointChanges, EndpointFields, EndpointView, EndpointWithSecret
@@ -25,7 +25,7 @@ class ReplayIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime = Field(description="Deliveries that were written down then or later, and failed for good.")
+    since: Moment = Field(description="Deliveries that were written down then or later, and failed for good.")
 
 
 @router.get("", summary="List the webhook endpoints, newest first")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
 from stonechat.billing.models import InvoiceRow
-from stonechat.errors import InvalidCursor, InvalidInput, NotFound
-from stonechat.web.paging import MAX_PAGE, Page, decode_cursor, encode_cursor
+from stonechat.errors import InvalidInput, NotFound
+from stonechat.web.paging import MAX_PAGE, Page, encode_cursor, moment_and_id
 
 
 class InvoiceLine(BaseModel):
@@ -63,7 +62,7 @@ async def list_invoices(
     key = (row.created_at, row.invoice_id)
     chosen = select(row).where(row.tenant_id == actor.tenant_id, row.status != "draft")
     if cursor is not None:
-        chosen = chosen.where(tuple_(*key) < tuple_(*_position(cursor)))
+        chosen = chosen.where(tuple_(*key) < tuple_(*moment_and_id(cursor)))
     rows = list(await session.scalars(chosen.order_by(*(column.desc() for column in key)).limit(limit + 1)))
     last = rows[limit - 1] if len(rows) > limit else None
     return Page(
@@ -96,14 +95,3 @@ def view_of(row: InvoiceRow) -> InvoiceView:
         name: getattr(row, name) for name in InvoiceView.model_fields if name not in ("id", "lines")
     }
     return InvoiceView(id=row.invoice_id, lines=[InvoiceLine(**line) for line in row.lines], **values)
-
-
-def _position(cursor: str) -> tuple[datetime, str]:
-    moment, invoice_id = decode_cursor(cursor, str, str)
-    try:
-        created_at = datetime.fromisoformat(moment)
-    except ValueError:
-        raise InvalidCursor from None
-    if created_at.tzinfo is None:
-        raise InvalidCursor
-    return created_at, invoice_id

@@ -2,6 +2,7 @@
 
 from stonechat.web.addresses import ClientAddress, client_address
 from stonechat.web.middleware import BodyLimit, DefaultHeaders, install_middlewares
+from stonechat.web.moments import Moment
 from stonechat.web.paging import MAX_PAGE, Cursor, Limit, Page, cut_page, decode_cursor, encode_cursor
 from stonechat.web.problems import (
     PROBLEM_JSON,
@@ -19,6 +20,7 @@ __all__ = [
     "Cursor",
     "DefaultHeaders",
     "Limit",
+    "Moment",
     "Page",
     "UnexpectedErrors",
     "client_address",

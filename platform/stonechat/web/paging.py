@@ -12,6 +12,7 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from stonechat.errors import InvalidCursor
+from stonechat.web.moments import in_utc
 
 Item = TypeVar("Item")
 
@@ -63,11 +64,11 @@ def moment_and_id(cursor: str) -> tuple[datetime, str]:
     written, row_id = decode_cursor(cursor, str, str)
     try:
         moment = datetime.fromisoformat(written)
+        if moment.tzinfo is None:
+            raise InvalidCursor
+        return in_utc(moment), row_id
     except ValueError:
         raise InvalidCursor from None
-    if moment.tzinfo is None:
-        raise InvalidCursor
-    return moment, row_id
 
 
 def _check_part(part: object, kind: type) -> None:
