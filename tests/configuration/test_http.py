@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from stonechat.api import config
 from stonechat.cli import configuration, group, main
+from stonechat.configuration.document import Configuration
+from stonechat.configuration.texts import read_document
 from stonechat.settings import Settings
 from support.configurations import everything
 from support.management import Management, management
@@ -55,6 +59,7 @@ async def test_a_configuration_is_put_as_json_and_got_as_yaml_and_the_other_way_
         (YAML, b"version: [", 400, "malformed_body"),
         ({"Content-Type": "application/json"}, b"{", 400, "malformed_body"),
         (YAML, b"version: 3", 422, "invalid_input"),
+        (YAML, b"x: [" + b"1," * 400_000 + b"]", 400, "malformed_body"),
         (YAML, b"version: 1\n#" + b"x" * 1024 * 1024, 413, "payload_too_large"),
         ({"Content-Type": "application/json"}, b" " * 8 * 1024 * 1024 + b"{}", 413, "payload_too_large"),
     ],
@@ -70,6 +75,30 @@ async def test_readers_read_and_writers_write(house: Management) -> None:
     shop = await house.tenant("Readers", scope="read")
     assert (await shop.call("GET", "/config"))["version"] == 1
     assert (await shop.call("PUT", "/config?dry_run=true", 403, json={"version": 1}))["code"] == "scope_missing"
+
+
+async def test_one_document_is_read_after_the_other(house: Management, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = await house.tenant("In turn")
+    at_once: list[int] = []
+    reading = 0
+
+    def read_slowly(data: bytes, **options: Any) -> Configuration:
+        nonlocal reading
+        reading += 1
+        at_once.append(reading)
+        time.sleep(0.02)
+        reading -= 1
+        return read_document(data, **options)
+
+    monkeypatch.setattr(config, "read_document", read_slowly)
+    put = [shop.ask("PUT", "/config?dry_run=true", json={"version": 1}) for _ in range(4)]
+    assert {answer.status_code for answer in await asyncio.gather(*put)} <= {200, 409}
+    assert at_once == [1] * 4
+    # Whoever waits for too long is told so.
+    monkeypatch.setattr(config, "WAIT_SECONDS", 0.0)
+    async with config._turns[asyncio.get_running_loop()]:
+        refused = await shop.call("GET", "/config", 503)
+    assert refused["code"] == "unavailable"
 
 
 @pytest.fixture

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from stonechat.api.dependencies import ApiActor, AppServices, Services, TenantSession
+from stonechat.api.dependencies import ApiActor, AppServices, Services
 from stonechat.configuration.configuration import apply_configuration, read_configuration
 from stonechat.configuration.document import Configuration
 from stonechat.configuration.means import Means
 from stonechat.configuration.plan import Applied
 from stonechat.configuration.texts import MAX_BYTES, MAX_YAML_BYTES, Format, read_document, write_document
-from stonechat.errors import UnsupportedMediaType
+from stonechat.errors import Unavailable, UnsupportedMediaType
 from stonechat.limits.addresses import limit_address
 
 router = APIRouter(prefix="/config", tags=["Configuration"], dependencies=[Depends(limit_address)])
+
+WAIT_SECONDS = 15.0
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+ResultT = TypeVar("ResultT")
 
 _MEDIA: dict[Format, str] = {"json": "application/json", "yaml": "application/yaml"}
 _FORMS: dict[str, Format] = {
@@ -56,14 +62,15 @@ _BODY = {
 )
 async def get_config(
     actor: ApiActor,
-    session: TenantSession,
     services: AppServices,
     form: Annotated[Format, Query(alias="format")] = "json",
     content: Annotated[bool, Query(description="With the texts and the question-answer pairs written here.")] = False,
 ) -> Response:
     """Everything but members, API keys, documents and secrets. Where a secret is, stands its name: `${secrets.shop.value}`."""
-    found = await read_configuration(session, actor, means=means_of(services), content=content)
-    return Response(await asyncio.to_thread(write_document, found, form=form), media_type=_MEDIA[form])
+    async with services.database.tenant(actor.tenant_id) as session:
+        found = await read_configuration(session, actor, means=means_of(services), content=content)
+    written = await _in_turn(lambda: write_document(found, form=form))
+    return Response(written, media_type=_MEDIA[form])
 
 
 @router.put("", summary="Apply a configuration, or see what applying it would do", openapi_extra={"requestBody": _BODY})
@@ -86,10 +93,28 @@ async def put_config(
     if form is None:
         raise UnsupportedMediaType("Send the configuration as application/json or application/yaml.")
     max_bytes = MAX_BYTES if form == "json" else MAX_YAML_BYTES
-    wanted = await asyncio.to_thread(read_document, await request.body(), form=form, max_bytes=max_bytes)
+    body = await request.body()
+    wanted = await _in_turn(lambda: read_document(body, form=form, max_bytes=max_bytes))
     return await apply_configuration(
         services.database, actor, means=means_of(services), wanted=wanted, dry_run=dry_run, prune=prune
     )
+
+
+async def _in_turn(work: Callable[[], ResultT]) -> ResultT:
+    """In a thread, one document of this process after another: a large one is seconds of a processor.
+
+    Raises `Unavailable` where it would have to wait for too long.
+    """
+    turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(1))
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await turn.acquire()
+    except TimeoutError:
+        raise Unavailable("Other configurations are being read and written. Try again in a moment.") from None
+    try:
+        return await asyncio.to_thread(work)
+    finally:
+        turn.release()
 
 
 def means_of(services: Services) -> Means:

@@ -16,7 +16,9 @@ from stonechat.errors import InvalidInput, MalformedBody, PayloadTooLarge
 Format = Literal["json", "yaml"]
 MAX_BYTES = 8 * 1024 * 1024
 MAX_YAML_BYTES = 1024 * 1024
-"""Of YAML that arrives over the API: to read a megabyte takes a process about a second."""
+"""Of YAML that arrives over the API: to read it takes a process seconds."""
+MAX_EVENTS = 300_000
+"""Values, beginnings and ends in YAML: more than all that a document may hold."""
 MAX_DEPTH = 60
 MAX_FAULTS = 50
 _WIDTH = 120
@@ -139,7 +141,9 @@ def _read_yaml(text: str) -> Any:
 def _check_events(events: Iterable[yaml.Event]) -> None:
     """Refuse what would let a small text become a large value, or another kind of value than JSON has."""
     depth = 0
-    for event in events:
+    for number, event in enumerate(events):
+        if number > MAX_EVENTS:
+            raise _refused("these are too many values", event)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise _refused("anchors and aliases are not taken: write it out", event)
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag not in (None, "!"):
