@@ -89,6 +89,15 @@ async def test_a_connection_that_broke_is_replaced(test_database: TestDatabase) 
             pytest.fail("a broken connection was lent twice")
 
 
+async def test_one_that_nobody_used_for_long_is_not_trusted(
+    test_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connections(test_database) as hot:
+        before = await process_of(hot)
+        monkeypatch.setattr("stonechat.db.hot.IDLE_SECONDS", -1.0)
+        assert await process_of(hot) != before
+
+
 async def test_who_cannot_connect_leaves_the_room_to_others() -> None:
     tries = 0
 

@@ -16,6 +16,8 @@ import asyncpg
 from stonechat import metrics
 
 CLOSE_SECONDS = 5.0
+IDLE_SECONDS = 300.0
+"""One that nobody used for longer is opened anew: what stands between may have forgotten it, and says nothing."""
 _BROKEN = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 
 
@@ -30,7 +32,8 @@ class HotConnections:
         self.size = size
         self._wait_seconds = wait_seconds
         self._room = asyncio.Semaphore(size)
-        self._free: list[asyncpg.Connection] = []
+        self._free: list[tuple[asyncpg.Connection, float]] = []
+        """With the loop time of their return, oldest first."""
 
     @property
     def in_use(self) -> int:
@@ -71,7 +74,10 @@ class HotConnections:
             await self._room.acquire()
         try:
             while self._free:
-                if not (connection := self._free.pop()).is_closed():
+                connection, since = self._free.pop()
+                if asyncio.get_running_loop().time() - since > IDLE_SECONDS:
+                    connection.terminate()
+                elif not connection.is_closed():
                     return connection
             return await self._connect()
         except BaseException:
@@ -84,7 +90,7 @@ class HotConnections:
         if error is not None and not statement_failed:
             connection.terminate()
         if not connection.is_closed():
-            self._free.append(connection)
+            self._free.append((connection, asyncio.get_running_loop().time()))
         self._room.release()
 
     async def close(self) -> None:
@@ -96,7 +102,7 @@ class HotConnections:
                     await self._room.acquire()
                     taken += 1
         free, self._free = self._free, []
-        for connection in free:
+        for connection, _ in free:
             try:
                 await connection.close(timeout=CLOSE_SECONDS)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
