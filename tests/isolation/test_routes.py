@@ -89,6 +89,20 @@ async def test_lists_hold_only_ones_own(world: World) -> None:
     assert listed >= 6
 
 
+async def test_a_configuration_with_anothers_ids_is_ones_own(world: World) -> None:
+    before = await world.rows_of(world.theirs)
+    document = (await world.theirs.api.get("/config", params={"content": True})).json()
+    told = (await world.ours.api.get("/config", params={"content": True})).json()
+    for part in ("agents", "secrets", "model_providers", "identity_keys"):
+        assert len(told[part]) == 1, f"{part}: {told[part]}"
+    answer = await world.ours.api.put("/config", params={"dry_run": True, "prune": True}, json=document)
+    assert answer.status_code == 200, answer.text
+    removed = [change["name"] for change in answer.json()["changes"] if change["action"] == "remove"]
+    assert world.ours.secret_word in removed
+    assert world.theirs.secret_word not in removed
+    assert await world.rows_of(world.theirs) == before
+
+
 async def test_search_finds_only_ones_own(world: World) -> None:
     query = {"query": world.theirs.secret_word, "limit": 50}
     found = (await world.ours.api.post("/knowledge/search", json=query)).json()["results"]
