@@ -72,6 +72,8 @@ class RunHub:
         self._kept_bytes = 0
         self._ticker: asyncio.Task[None] | None = None
         self._closing = False
+        self._ending = asyncio.Semaphore(database.hot.size)
+        """Thousands may end at once: who waits for a connection does so with nothing in hand."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -195,27 +197,28 @@ class RunHub:
 
     async def _store_end(self, run: Run, status: str) -> bool:
         entries = entries_of(run)
-        # A run that no one can resume needs no more of its events: its items say it all.
-        payload = run.frames.after(run.stored) if run.resumable else b""
         changes, attempt = run.changes, 0
         trace = run.trace_until_now(cast("Outcome", status))
         while True:
             attempt += 1
             try:
-                done = await journal.finish(
-                    self.database,
-                    run.key,
-                    status=status,
-                    changes=changes,
-                    first_seq=run.stored + 1,
-                    last_seq=len(run.frames),
-                    payload=payload or None,
-                    thread=run.thread if run.thread_changed else None,
-                    keep_status=not run.status_changed,
-                    propose_title=not run.title_changed,
-                    usage=entries,
-                    trace=trace,
-                )
+                async with self._ending:
+                    # A run that no one can resume needs no more of its events: its items say it all.
+                    payload = run.frames.after(run.stored) or None if run.resumable else None
+                    done = await journal.finish(
+                        self.database,
+                        run.key,
+                        status=status,
+                        changes=changes,
+                        first_seq=run.stored + 1,
+                        last_seq=len(run.frames),
+                        payload=payload,
+                        thread=run.thread if run.thread_changed else None,
+                        keep_status=not run.status_changed,
+                        propose_title=not run.title_changed,
+                        usage=entries,
+                        trace=trace,
+                    )
             except asyncpg.UniqueViolationError:
                 if not changes:
                     raise
