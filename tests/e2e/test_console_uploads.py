@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page, expect
+from playwright.async_api import ConsoleMessage, Page, Route, expect
 
 from support.browser import hasten
 from support.documents import encrypted_pdf
@@ -118,10 +119,20 @@ async def test_each_refused_file_says_why_and_the_others_go_on(knowledge: Page, 
 async def test_watching_a_server_that_fails_is_quiet(knowledge: Page) -> None:
     page = knowledge
     told = {"Console": json.dumps({"toast": {"kind": "error", "text": "Not right now."}})}
-    await page.route("**/console/knowledge/progress?*", lambda route: route.fulfill(status=503, headers=told, body=""))
+    asked = asyncio.Event()
+
+    async def refuse(route: Route) -> None:
+        asked.set()
+        await route.fulfill(status=503, headers=told, body="")
+
+    await page.route("**/console/knowledge/progress?*", refuse)
     await drop(page, "slow.txt", "Slow words.")
-    async with page.expect_response("**/console/knowledge/progress?*"):
+    for _ in range(150):
+        if asked.is_set():
+            break
         await page.clock.fast_forward(2_000)
+        await asyncio.sleep(0.1)
+    assert asked.is_set()
     await expect(page.locator(".note")).to_have_count(0)
     await page.unroute("**/console/knowledge/progress?*")
     row = page.locator("#documents tr", has_text="slow.txt")

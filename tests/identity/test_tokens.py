@@ -139,7 +139,7 @@ def test_the_forger_of_these_tests_would_succeed_with_the_key() -> None:
         signed(KEY, KID, iat=None),
         signed(KEY, KID, exp=int(clock.now().timestamp()) - 60),
         signed(KEY, KID, exp=int(clock.now().timestamp()) + 86400),
-        signed(KEY, KID, iat=int(clock.now().timestamp()) + 600, exp=int(clock.now().timestamp()) + 900),
+        signed(KEY, KID, iat=int(clock.now().timestamp()) + 86000, exp=int(clock.now().timestamp()) + 86300),
         signed(KEY, KID, sub=None),
         signed(KEY, KID, tid=None),
         signed(KEY, KID, agt=None),

@@ -117,11 +117,10 @@ async def test_large_payloads_are_refused(database: Database, tenant_id: UUID, k
 
 
 async def test_what_waits_is_counted(database: Database, tenant_id: UUID, kind: str) -> None:
-    async with database.directory() as session:
-        before = await pending_count(session)
     async with database.tenant(tenant_id) as session:
+        before = await pending_count(session)
         await enqueue(session, tenant_id, kind, {})
-        assert await pending_count(session) == before + 1
+        assert await pending_count(session) == min(before + 1, 1000)
 
 
 def test_the_queue_does_not_listen_to_bare_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:

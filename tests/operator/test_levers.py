@@ -245,8 +245,11 @@ async def test_announcements_stand_in_every_console(world: ConsoleWorld) -> None
     page = await member.page("/console")
     assert title in page.one(".notice-warning").text()
     assert later not in page.text
-    withdraw = (await desk.page("/operator/announcements")).all('form[action$="/withdraw"]')[-1].attributes["action"]
-    await press(desk, withdraw or "")
+    rows = (await desk.page("/operator/announcements")).all("tr")
+    (row,) = (row for row in rows if title in row.text())
+    withdraw = row.css_first('form[action$="/withdraw"]')
+    assert withdraw is not None
+    await press(desk, withdraw.attributes["action"] or "")
     world.services.bulletin.forget()
     assert title not in (await member.page("/console")).text
 
