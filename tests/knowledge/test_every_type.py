@@ -210,6 +210,18 @@ def test_a_file_packed_in_an_unknown_way_asks_to_be_saved_again(kind: MediaType,
         extractor_for(kind)(made.packed_otherwise(data, part))
 
 
+@pytest.mark.parametrize(("offset", "value"), [(6, 99), (8, 0x20), (8, 0x40)], ids=["version", "patched", "encryption"])
+def test_what_cannot_be_unpacked_asks_to_be_saved_again(offset: int, value: int) -> None:
+    """`offset` into the part's entry in the archive's directory: the version that unpacking needs, or its flags."""
+    strange = bytearray(made.zipped({"word/document.xml": "x"}))
+    strange[strange.rfind(b"PK\x01\x02") + offset] |= value
+    with (
+        pytest.raises(DocumentUnreadable, match="packed in a way that cannot be read"),
+        office.open_zip(bytes(strange)) as opened,
+    ):
+        office.read_part(opened, "word/document.xml")
+
+
 def test_an_encrypted_office_file_asks_for_one_without_password() -> None:
     locked = bytearray(made.zipped({"word/document.xml": "x"}))
     locked[locked.rfind(b"PK\x01\x02") + 8] |= 1

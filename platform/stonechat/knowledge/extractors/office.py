@@ -64,7 +64,7 @@ def read_part(opened: zipfile.ZipFile, name: str, *, limit: int = MAX_UNPACKED) 
 def _told_to_people() -> Iterator[None]:
     try:
         yield
-    except NotImplementedError:  # what zipfile raises for archives of a method or version that it does not know
+    except RuntimeError:  # zipfile's, for a method, a version or an encryption that it cannot undo
         raise DocumentUnreadable(_PACKED) from None
     except _DAMAGED:
         raise DocumentUnreadable("This file is damaged and cannot be opened.") from None
