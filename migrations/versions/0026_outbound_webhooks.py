@@ -73,3 +73,26 @@ def upgrade() -> None:
         where user_id is not null""")
     protect_tenant_table(op, "webhook_endpoints")
     protect_tenant_table(op, "webhook_deliveries", of_user=True)
+    _follow_conversations()
+
+
+def _follow_conversations() -> None:
+    """What was told of a conversation, and is still to be, goes with it, whoever deletes it: its title may stand in there."""
+    op.execute("""
+        create index events_conversation_idx on events (tenant_id, (payload ->> 'conversation_id'))
+        where payload ->> 'conversation_id' is not null""")
+    op.execute("""
+        create function webhooks_follow_threads() returns trigger
+        language plpgsql set search_path = public, pg_temp as $$
+        begin
+            with told as (
+                delete from events e using gone g
+                    where e.tenant_id = g.tenant_id and e.payload ->> 'conversation_id' = g.thread_id
+                    returning e.tenant_id, e.event_id, g.user_id)
+            delete from webhook_deliveries d using told t
+                where d.tenant_id = t.tenant_id and d.event_id = t.event_id and d.user_id = t.user_id;
+            return null;
+        end $$""")
+    op.execute("""
+        create trigger threads_webhooks after delete on threads referencing old table as gone
+        for each statement execute function webhooks_follow_threads()""")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import stonechat
 from stonechat import clock
@@ -58,3 +59,24 @@ def test_a_body_that_is_too_long_is_cut_rather_than_not_sent() -> None:
     body = body_of("conversation.closed", occurred_at=clock.now(), data=data)
     assert len(body.encode()) < 65_536
     assert json.loads(body)["data"] == {"conversation_id": "thr_1", "reason": "ä" * 1000, "title": None}
+
+
+async def test_what_was_told_of_a_conversation_goes_with_it(hooks: Hooks) -> None:
+    endpoint = await hooks.endpoint("http://one.test/hook")
+    for thread_id in ("thr_gone", "thr_kept"):
+        async with hooks.database.tenant(hooks.tenant_id) as session:
+            await session.execute(
+                text(
+                    "insert into threads (tenant_id, thread_id, user_id, created_at) "
+                    "values (:tenant, :thread, 'usr_1', now())"
+                ),
+                {"tenant": hooks.tenant_id, "thread": thread_id},
+            )
+        payload = {"conversation_id": thread_id, "user_id": "usr_1", "title": "Private words"}
+        await hooks.dispatch(await hooks.happen("conversation.closed", payload))
+    assert len(await hooks.deliveries(endpoint.id)) == 2
+    async with hooks.database.tenant(hooks.tenant_id, user_id="usr_1") as session:  # as the visitor themselves
+        await session.execute(text("delete from threads where thread_id = 'thr_gone'"))
+    assert [event.payload["conversation_id"] for event in await hooks.recorded()] == ["thr_kept"]
+    (left,) = await hooks.deliveries(endpoint.id)
+    assert json.loads(left.body)["data"]["conversation_id"] == "thr_kept"

@@ -17,6 +17,12 @@ class EventRow(TenantRow):
     __tablename__ = "events"
     __table_args__ = (
         Index("events_pending_idx", "tenant_id", "event_id", postgresql_where=text("dispatched_at is null")),
+        Index(
+            "events_conversation_idx",
+            "tenant_id",
+            text("(payload ->> 'conversation_id')"),
+            postgresql_where=text("payload ->> 'conversation_id' is not null"),
+        ),
     )
 
     event_id: Mapped[str] = mapped_column(primary_key=True)
