@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from stonechat.accounts import invitations
 from stonechat.accounts.actor import system
 from stonechat.accounts.memberships import add_member
 from stonechat.accounts.models import Role
@@ -70,6 +71,20 @@ async def test_invitations_are_sent_listed_sent_again_and_withdrawn(house: Manag
     assert [row["id"] for row in waiting["data"]] == [renewed["id"]]
     await shop.call("DELETE", f"/members/invitations/{renewed['id']}", 204)
     assert (await shop.call("GET", "/members/invitations"))["data"] == []
+
+
+async def test_nobody_mails_strangers_without_end(house: Management, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invitations, "MAX_A_DAY", 3)
+    shop, other = await house.tenant("Members mailing"), await house.tenant("Members not mailing")
+    body = {"email": "somebody@mailing.example", "role": "viewer"}
+    sent = await shop.call("POST", "/members/invitations", 201, json=body)
+    await shop.call("DELETE", f"/members/invitations/{sent['id']}", 204)
+    sent = await shop.call("POST", "/members/invitations", 201, json=body)
+    sent = await shop.call("POST", f"/members/invitations/{sent['id']}/resend", json={})
+    refused = await shop.call("POST", f"/members/invitations/{sent['id']}/resend", 429, json={})
+    assert refused["code"] == "rate_limited"
+    assert [row["id"] for row in (await shop.call("GET", "/members/invitations"))["data"]] == [sent["id"]]
+    await other.call("POST", "/members/invitations", 201, json=body)
 
 
 async def test_a_plan_without_a_free_seat_takes_no_invitation(house: Management) -> None:

@@ -21,11 +21,13 @@ from stonechat.accounts.passwords import PASSWORDS, Passwords
 from stonechat.accounts.people import MAX_NAME, find_or_create_person, normalise_email
 from stonechat.db.directory import DirectoryInvitation, Person
 from stonechat.db.session import Database
-from stonechat.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound
+from stonechat.errors import AlreadyExists, Conflict, Forbidden, InvalidInput, NotFound, RateLimited
 from stonechat.mail import compose, send_mail
 
 LIFETIME = timedelta(days=7)
 MAX_PENDING = 100
+MAX_A_DAY = 300
+"""Mails to people who did not ask for one, those to the same person and of invitations withdrawn since included."""
 
 
 class InvitationView(BaseModel):
@@ -56,7 +58,7 @@ class OpenInvitation:
 async def invite(session: AsyncSession, actor: Actor, *, email: str, role: Role, public_url: str) -> InvitationView:
     """Invite somebody by mail. A pending invitation to the same address is replaced: its link ends.
 
-    Raises `AlreadyExists` for a member, `RoleTooLow` where only an owner may, `Conflict`, `InvalidInput`.
+    Raises `AlreadyExists` for a member, `RoleTooLow` where only an owner may, `Conflict`, `InvalidInput`, `RateLimited`.
     """
     actor.require("admin")
     check_role(role)
@@ -71,6 +73,13 @@ async def invite(session: AsyncSession, actor: Actor, *, email: str, role: Role,
     waiting = select(func.count()).select_from(_pending(actor.tenant_id).subquery())
     if (await session.scalar(waiting) or 0) >= MAX_PENDING:
         raise Conflict(f"There are already {MAX_PENDING} open invitations. Revoke one.")
+    yesterday = Invitation.created_at > clock.now() - timedelta(days=1)
+    mailed = select(func.count()).where(Invitation.tenant_id == actor.tenant_id, yesterday)
+    if (await session.scalar(mailed) or 0) >= MAX_A_DAY:
+        raise RateLimited(
+            f"{MAX_A_DAY} invitations were mailed within a day. Invite the others tomorrow.",
+            headers={"Retry-After": "3600"},
+        )
     await require_seat(session, actor.tenant_id)
     token = ids.new_secret("invite")
     row = Invitation(
