@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
@@ -11,8 +12,12 @@ from sqlalchemy import text
 from stonechat import clock, ids
 from stonechat.chat import journal
 from stonechat.chat.journal import Batch, RunKey
+from stonechat.chat.sweeper import close_crashed_run
 from stonechat.db.session import Database
-from support.chat import thread, user_message
+from stonechat.identity.caller import Caller
+from support.chat import Chat, create, decode, spoken, thread, user_message
+from support.crash import expire
+from support.responders import speak
 
 MakeAgent = Callable[[UUID], Awaitable[str]]
 
@@ -102,3 +107,28 @@ async def test_a_lease_is_renewed_once_a_second_has_passed(
     await journal.checkpoint(database, [Batch(key, 2, 2, b"b")])
     assert await lease(database, key) >= first
     assert await lease(database, key) > clock.now()
+
+
+async def test_a_run_that_waits_to_be_stored_at_its_end_is_not_taken_for_dead(
+    chat: Chat, anna: Caller, database: Database
+) -> None:
+    chat.responder.script = lambda thread, _new: speak(thread, "msg_late", ["All ", "of ", "it."])
+    hub = chat.server.hub
+    for _ in range(database.hot.size):  # as where thousands end at once
+        await hub._ending.acquire()
+    run = await chat.server.start(create(), anna, resumable=True)
+    while not run.finishing:
+        await asyncio.sleep(0.01)
+    await expire(database, anna.tenant_id)
+    run.renewed_at -= 2
+    async with asyncio.timeout(10):
+        while await lease(database, run.key) <= clock.now():
+            await asyncio.sleep(0.01)
+    assert not await close_crashed_run(database, anna.tenant_id, run_id=run.key.run_id)
+    for _ in range(database.hot.size):
+        hub._ending.release()
+    while not run.finished:
+        await run.wait(len(run.frames))
+    events = decode(run.frames.after(0))
+    assert spoken(events) == "All of it."
+    assert not [event for event in events if event["type"] == "error"]

@@ -16,12 +16,12 @@ from typing import cast
 from uuid import UUID
 
 import asyncpg
-from chatkit.errors import CustomStreamError, ErrorCode, StreamError
-from chatkit.types import ErrorEvent, ThreadStreamEvent
+from chatkit.types import ThreadStreamEvent
 
 from stonechat import ids, metrics
 from stonechat.assistant.trace import Outcome, TurnTrace
 from stonechat.chat import journal
+from stonechat.chat.failures import error_event, failure
 from stonechat.chat.journal import Batch, ItemChange
 from stonechat.chat.runs import Run
 from stonechat.chat.settlement import count_end, entries_of, uses_to_note
@@ -48,7 +48,6 @@ MAX_BACKGROUND = 32
 AFTERWARDS_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
-_TROUBLE = "Something went wrong while answering. Please try again."
 _INTERRUPTED = "The answer was interrupted. Please try again."
 _UNSAVED = "The answer could not be saved completely. Please reload the conversation."
 
@@ -145,7 +144,7 @@ class RunHub:
             run.finishing = True
             run.keep_partial()
             run.trace.error_code = error.code if isinstance(error, StonechatError) else "internal"
-            run.publish(_error_event(error))
+            run.publish(error_event(error))
             return "failed"
         run.finishing = True
         run.keep_partial()
@@ -160,10 +159,10 @@ class RunHub:
                 return "cancelled"
             case "timeout":
                 run.trace.error_code = "timeout"
-                run.publish(_error("The answer took too long and was cut off.", allow_retry=True))
+                run.publish(failure("The answer took too long and was cut off.", allow_retry=True))
             case reason:
                 run.trace.error_code = reason
-                run.publish(_error(_INTERRUPTED, allow_retry=True))
+                run.publish(failure(_INTERRUPTED, allow_retry=True))
         return "failed"
 
     # Writing down
@@ -179,10 +178,10 @@ class RunHub:
                 if status == "done":
                     self._do_afterwards(run)
             elif run.stop_reason != "lost":
-                run.publish(_error(_INTERRUPTED, allow_retry=True))
+                run.publish(failure(_INTERRUPTED, allow_retry=True))
         except Exception:
             _log.exception("could not finish run %s; a sweeper will", run.key.run_id)
-            run.publish(_error(_UNSAVED, allow_retry=False))
+            run.publish(failure(_UNSAVED, allow_retry=False))
         finally:
             run.close()
             count_end(run, status)
@@ -223,7 +222,7 @@ class RunHub:
                 if not changes:
                     raise
                 _log.warning("run %s made an item that its thread already has", run.key.run_id)
-                run.publish(_error(_UNSAVED, allow_retry=True))
+                run.publish(failure(_UNSAVED, allow_retry=True))
                 status, changes = "failed", []
                 run.trace.error_code = "duplicate_item"
                 trace = run.trace_until_now("failed")
@@ -250,11 +249,13 @@ class RunHub:
     async def _checkpoint(self) -> None:
         now = asyncio.get_running_loop().time()
         due: list[Run] = []
+        ending: list[Run] = []
         for run in self._runs.values():
             run.wake_if_silent(now)
             if run.finishing:
-                continue
-            if now - run.started_at > RUN_SECONDS:
+                if now - run.renewed_at >= RENEW_AFTER_SECONDS:
+                    ending.append(run)
+            elif now - run.started_at > RUN_SECONDS:
                 run.stop("timeout")
             elif (run.unstored_since and now - run.unstored_since >= STORE_AFTER_SECONDS) or (
                 now - run.renewed_at >= RENEW_AFTER_SECONDS
@@ -270,6 +271,14 @@ class RunHub:
                     size += run.unstored_bytes
                     part.append(run)
             await self._store_batches(part, now)
+        for first in range(0, len(ending), CHECKPOINT_RUNS):
+            await self._renew(ending[first : first + CHECKPOINT_RUNS], now)
+
+    async def _renew(self, runs: list[Run], now: float) -> None:
+        """Tell sweepers that these live: where thousands end at once, the last wait longer than a lease for their turn."""
+        await journal.checkpoint(self.database, [Batch(run.key, 0, 0, None) for run in runs])
+        for run in runs:
+            run.renewed_at = now
 
     async def _store_batches(self, runs: list[Run], now: float) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -376,22 +385,3 @@ async def _close(events: AsyncIterator[ThreadStreamEvent]) -> None:
     if (aclose := getattr(events, "aclose", None)) is not None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(aclose(), timeout=CLOSE_SECONDS)
-
-
-def _error(message: str, *, allow_retry: bool) -> ErrorEvent:
-    return ErrorEvent(code="custom", message=message, allow_retry=allow_retry)
-
-
-def _error_event(error: Exception) -> ErrorEvent:
-    """What a person is told. What went wrong inside is logged, never told."""
-    match error:
-        case StonechatError() if error.status != 500:
-            retry = error.members.get("allow_retry", error.status == 429 or error.status > 500)
-            return _error(error.detail or f"{error.title}.", allow_retry=bool(retry))
-        case CustomStreamError():
-            return _error(error.message, allow_retry=error.allow_retry)
-        case StreamError():
-            return ErrorEvent(code=error.code, message=_TROUBLE, allow_retry=error.allow_retry)
-        case _:
-            _log.error("a run failed", exc_info=error)
-            return ErrorEvent(code=ErrorCode.STREAM_ERROR, message=_TROUBLE, allow_retry=True)
