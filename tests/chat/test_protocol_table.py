@@ -60,7 +60,7 @@ TABLE: dict[str, tuple[str, str, bool, str]] = {
     "StreamOptionsEvent": ("STREAM_OPTIONS " + RUNS, "publish " + RUNS, True, EVENTS),
     "ProgressUpdateEvent": ("assistant/tools/calls.py", "assistant/over_limit.py", True, EVENTS),
     "ClientEffectEvent": (OTHERS, "publish " + RUNS, True, EVENTS),
-    "ErrorEvent": ("chat/hub.py", "chat/hub.py", True, EVENTS),
+    "ErrorEvent": ("chat/failures.py", "error_event chat/hub.py", True, EVENTS),
     "NoticeEvent": ("chat/hand_over.py", "publish " + RUNS, True, EVENTS),
     "AssistantMessageContentPartAdded": (ANSWER, PENDING, True, EVENTS),
     "AssistantMessageContentPartTextDelta": (ANSWER, PENDING, True, EVENTS),

@@ -30,7 +30,10 @@ class Children:
 
 @contextmanager
 def watched_children() -> Iterator[Children]:
-    """Watch them from a thread; where there is no `/proc`, those count that ended, and all that ended before."""
+    """Watch them from a thread; where there is no `/proc`, those count that ended, and all that ended before.
+
+    A process of a few milliseconds may go unseen. It has no time to take much.
+    """
     if sys.platform != "linux":
         yield (ended := Children())
         ended.largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
