@@ -7,7 +7,10 @@ import json
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,6 +220,56 @@ async def test_the_server_of_children_knows_no_secrets_and_is_started_again(monk
     process.kill()
     process.wait()
     assert (await read_document(b"text again", MediaType.TEXT)).pieces
+
+
+def open_descriptors() -> int:
+    """Of this process, where the system tells."""
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+
+def children() -> list[str]:
+    """Of the server of children, where the system tells."""
+    process = child._server._process
+    assert process is not None
+    told = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return told.read_text().split() if told.exists() else []
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["bytes", "file"])
+async def test_who_gives_up_at_whatever_moment_leaves_no_descriptor_and_no_child(
+    as_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = b"# x\n\n" * 100_000
+    file = tmp_path / "a.md"
+    file.write_bytes(text)
+    await child.read_in_child("text:5", "text/plain", file)  # the server is there
+    before, fork = open_descriptors(), child._server.fork
+    for turns in (*range(12), 40, 200):
+        with monkeypatch.context() as patch:
+            forked, go_on = threading.Event(), threading.Event()
+
+            def slow(*arguments: Any, forked: Any = forked, go_on: Any = go_on) -> Any:
+                made = fork(*arguments)
+                forked.set()
+                assert go_on.wait(20)
+                return made
+
+            if turns == 0:  # while the child is being asked for
+                patch.setattr(child._server, "fork", slow)
+            reading = asyncio.create_task(child.read_in_child("read", "text/markdown", file if as_file else text))
+            if turns == 0:
+                await asyncio.to_thread(forked.wait, 20)
+            for _ in range(turns):
+                await asyncio.sleep(0.0005)
+            reading.cancel()
+            await asyncio.sleep(0)
+            go_on.set()
+            with suppress(asyncio.CancelledError):
+                await reading
+    async with asyncio.timeout(20):
+        while open_descriptors() > before or children():
+            await asyncio.sleep(0.01)
+    assert open_descriptors() == before
 
 
 async def test_who_gives_up_kills_the_child() -> None:

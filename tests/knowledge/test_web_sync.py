@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from stonechat import clock
 from stonechat.accounts.actor import system
@@ -19,7 +20,7 @@ from stonechat.db.session import Database
 from stonechat.errors import InvalidInput, NotFound, TargetNotAllowed, TooManySources
 from stonechat.knowledge import quota, sources
 from stonechat.knowledge.search import search
-from stonechat.knowledge.web import service
+from stonechat.knowledge.web import runs, service
 from stonechat.knowledge.web.sync import sync_part
 from support.documents import one_line_pdf
 from support.knowledge import run_jobs, scratch_knowledge
@@ -344,6 +345,41 @@ async def test_sources_are_synced_by_the_clock(crawl: Crawl) -> None:
     async with database.tenant(crawl.tenant_id) as session:
         source = await service.update_source(session, system(crawl.tenant_id), source_id=source.source_id, schedule="never")  # fmt: skip
     assert source.next_sync_at is None
+
+
+async def test_what_cannot_be_started_does_not_keep_others_waiting(
+    crawl: Crawl, make_tenant: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    database, other = crawl.knowledge.database, await make_tenant()
+    broken = [await crawl.add(f"http://shop.example/{n}", "url", schedule="daily") for n in range(2)]
+    well = replace(crawl, tenant_id=other)
+    ours = await well.add("http://shop.example/a", "url", schedule="daily")
+
+    async def due() -> None:
+        for tenant, days in ((crawl.tenant_id, 2000), (other, 1000)):  # before whatever else is due here
+            moment = f"now() - interval '{days} days'"
+            async with database.tenant(tenant) as session:
+                ended = "status = 'ready', sync_id = null"
+                await session.execute(text(f"update sources set next_sync_at = {moment}, {ended}"))
+
+    begin = runs.begin
+
+    async def begun(session: Any, source: Any) -> bool:
+        if source.tenant_id == crawl.tenant_id:
+            raise ValueError("cannot be begun")
+        return await begin(session, source)
+
+    monkeypatch.setattr(runs, "begin", begun)
+    monkeypatch.setattr(service, "MAX_DUE", 1)
+    await due()
+    assert [await service.start_due_syncs(database) for _ in range(3)] == [0, 0, 1]
+    assert (await well.source(ours)).status == "syncing"
+    assert "could not start the sync" in caplog.text
+    postponed = [(await crawl.source(each)).next_sync_at for each in broken]
+    assert all(at is not None and at > clock.now() for at in postponed), "tried again later"
+    await due()
+    monkeypatch.setattr(service, "MAX_DUE", 2)
+    assert await service.start_due_syncs(database) == 1, "one of each, however many a tenant has"
 
 
 async def test_deleting_a_source_deletes_its_pages(crawl: Crawl) -> None:

@@ -35,32 +35,74 @@ async def read_in_child(task: str, media_type: str, data: bytes | Path) -> bytes
 
 
 async def _forked(request: str, data: bytes | Path) -> bytes | None:
-    """None if there was no child, because the server of children had died."""
-    source, target = await asyncio.to_thread(_server.fork, request, data if isinstance(data, Path) else None)
-    reader = asyncio.StreamReader()
-    answer, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader),
-        os.fdopen(target, "rb", buffering=0),
-    )
-    sending = None
-    if source is not None and isinstance(data, bytes):
-        sending = asyncio.ensure_future(asyncio.to_thread(_send, source, data))
-    pid: int | None = None
+    """None if there was no child, because the server of children had died.
+
+    Cancelled at whatever point, it leaves neither a descriptor nor a child behind.
+    """
+    source, target = await _ask_for_child(request, data if isinstance(data, Path) else None)
+    reader, pid = asyncio.StreamReader(), None
+    answer: asyncio.ReadTransport | None = None
+    sending: asyncio.Future[None] | None = None
     try:
+        answer, _ = await asyncio.get_running_loop().connect_read_pipe(  # which owns the descriptor from here on
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(target, "rb", buffering=0)
+        )
+        if source is not None and isinstance(data, bytes):
+            sending = asyncio.ensure_future(asyncio.to_thread(_send, source, data))
         pid = int.from_bytes(await reader.readexactly(8), "little")
         told = await reader.read()
         pid = None  # what it writes to is closed, so it has ended
     except asyncio.IncompleteReadError:
         return None
+    except asyncio.CancelledError:
+        if pid is None and answer is not None:
+            reader.feed_eof()
+            pid = int.from_bytes(await reader.read(8), "little") or _pid_in(target)
+        raise
     else:
         return told
     finally:
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(pid)
+        if answer is not None:
+            answer.close()
         if sending is not None:
-            await sending  # ends with the child at the latest
-        answer.close()
+            await asyncio.shield(sending)  # ends with the child at the latest, and closes what it writes to
+        elif source is not None:
+            os.close(source)
+
+
+async def _ask_for_child(request: str, file: Path | None) -> tuple[int | None, int]:
+    """As `_ForkServer.fork`, which cannot be stopped half-way: who no longer waits lets the child go once it is there."""
+    forking = asyncio.ensure_future(asyncio.to_thread(_server.fork, request, file))
+    try:
+        return await asyncio.shield(forking)
+    except asyncio.CancelledError:
+        forking.add_done_callback(_let_go)
+        raise
+
+
+def _let_go(forking: asyncio.Future[tuple[int | None, int]]) -> None:
+    if forking.cancelled() or forking.exception() is not None:
+        return
+    source, target = forking.result()
+    os.set_blocking(target, False)
+    _kill(_pid_in(target))  # else it finds nobody who listens as soon as it says who it is
+    os.close(target)
+    if source is not None:
+        os.close(source)
+
+
+def _pid_in(target: int) -> int | None:
+    """What the child said of itself and nobody read yet."""
+    with contextlib.suppress(OSError):
+        return int.from_bytes(os.read(target, 8), "little") or None
+    return None
+
+
+def _kill(pid: int | None) -> None:
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _send(target: int, data: bytes) -> None:
@@ -80,19 +122,17 @@ class _ForkServer:
 
     def fork(self, request: str, file: Path | None) -> tuple[int | None, int]:
         """Have a child forked; the descriptors to write its document to, unless it is a file, and to read its answer from."""
-        document, source = (os.open(file, os.O_RDONLY), None) if file is not None else os.pipe()
-        target, answer = os.pipe()
-        try:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            document, source = (os.open(file, os.O_RDONLY), None) if file is not None else os.pipe()
+            theirs.callback(os.close, document)
+            if source is not None:
+                ours.callback(os.close, source)
+            target, answer = os.pipe()
+            ours.callback(os.close, target)
+            theirs.callback(os.close, answer)
             with self._lock:
                 self._ask(request, [document, answer])
-        except BaseException:
-            if source is not None:
-                os.close(source)
-            os.close(target)
-            raise
-        finally:
-            os.close(document)
-            os.close(answer)
+            ours.pop_all()
         return source, target
 
     def _ask(self, request: str, descriptors: list[int]) -> None:
@@ -156,24 +196,23 @@ atexit.register(_server.close)
 
 async def _alone(task: str, media_type: str, data: bytes | Path) -> bytes:
     opened = data.open("rb") if isinstance(data, Path) else None
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "stonechat.knowledge.extractors.worker",
-        task,
-        media_type,
-        stdin=asyncio.subprocess.PIPE if opened is None else opened,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=_environment(),
-    )
-    try:
-        told, _ = await child.communicate(data if isinstance(data, bytes) else None)
-    finally:
-        if opened is not None:
-            opened.close()
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+    with opened if opened is not None else contextlib.nullcontext():
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "stonechat.knowledge.extractors.worker",
+            task,
+            media_type,
+            stdin=asyncio.subprocess.PIPE if opened is None else opened,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=_environment(),
+        )
+        try:
+            told, _ = await child.communicate(data if isinstance(data, bytes) else None)
+        finally:
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
     return told

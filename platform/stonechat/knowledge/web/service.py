@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -35,6 +36,8 @@ MAX_TENANT_PAGES = 20_000
 """Pages that they may hold together."""
 MAX_DUE = 200
 """Sources that the clock starts in one go."""
+TRIED_AGAIN = timedelta(hours=1)
+"""When a source is tried again whose sync could not even be started."""
 _log = logging.getLogger(__name__)
 
 
@@ -218,11 +221,13 @@ async def start_due_syncs(database: Database) -> int:
 
     Returns how many were started.
     """
+    # Each tenant's first, then each one's second: no tenant's sources keep another's waiting.
+    turn = func.row_number().over(partition_by=Source.tenant_id, order_by=(Source.next_sync_at, Source.source_id))
     async with database.platform() as session:
         rows = await session.execute(
             select(Source.tenant_id, Source.source_id)
             .where(Source.next_sync_at <= func.now(), Source.tenant_id.not_in(select(SuspendedTenantRow.tenant_id)))
-            .order_by(Source.next_sync_at)
+            .order_by(turn, Source.next_sync_at)
             .limit(MAX_DUE)
         )
         due = [(row.tenant_id, row.source_id) for row in rows]
@@ -232,7 +237,18 @@ async def start_due_syncs(database: Database) -> int:
             started += await _start_due(database, tenant_id, source_id)
         except Exception:
             _log.exception("could not start the sync of a source", extra={"tenant_id": str(tenant_id)})
+            await _postpone(database, tenant_id, source_id)
     return started
+
+
+async def _postpone(database: Database, tenant_id: UUID, source_id: str) -> None:
+    """What cannot be started goes behind those that wait: else the same few would be tried for ever, and nothing else."""
+    mine = (Source.tenant_id == tenant_id, Source.source_id == source_id, Source.next_sync_at <= func.now())
+    try:
+        async with database.tenant(tenant_id) as session:
+            await session.execute(update(Source).where(*mine).values(next_sync_at=clock.now() + TRIED_AGAIN))
+    except Exception:
+        _log.warning("could not postpone the sync of a source", exc_info=True, extra={"tenant_id": str(tenant_id)})
 
 
 async def _start_due(database: Database, tenant_id: UUID, source_id: str) -> bool:
@@ -240,7 +256,7 @@ async def _start_due(database: Database, tenant_id: UUID, source_id: str) -> boo
         source = await session.scalar(
             select(Source)
             .where(Source.tenant_id == tenant_id, Source.source_id == source_id, Source.next_sync_at <= func.now())
-            .with_for_update()
+            .with_for_update(skip_locked=True)
         )
         if source is None:
             return False
