@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import Response
@@ -28,6 +29,12 @@ def csv_file(name: str, headings: Sequence[str], rows: Iterable[Sequence[Any]]) 
     disposition = f'attachment; filename="{name}-{clock.now():%Y-%m-%d}.csv"'
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
     return Response(csv_text(rows, headings=headings), media_type="text/csv", headers=headers)
+
+
+def here(path: str, **asked: str) -> str:
+    """A list's address with what was asked of it, so that who did something there comes back to what was looked at."""
+    asked = {name: value for name, value in asked.items() if value}
+    return f"{path}?{urlencode(asked)}" if asked else path
 
 
 def dollars(micros: int) -> str:

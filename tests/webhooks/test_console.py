@@ -182,7 +182,22 @@ async def test_operators_see_what_became_of_it_and_not_what_it_said(world: Conso
     assert "switched off" in off.one(f"#{delivery_id}").text()
     assert not off.all(f'form[action="{again}"]'), "it would be refused"
     await admin.submit(f"{link}/switch", {"on": "on"})
-    assert (await desk.page(failed)).all(f'form[action="{again}"]')
+    form = (await desk.page(failed)).one(f'form[action="{again}"]')
+    assert (await press(desk, again, filled(form))).response.headers["location"] == failed, "back to what was looked at"
+
+
+async def test_who_sends_again_comes_back_to_what_was_looked_at(world: ConsoleWorld) -> None:
+    admin, link, _ = await made(world)
+    await admin.submit(f"{link}/test", {})
+    for path, back in ((f"{link}?status=failed", f"{link}?status=failed"), (f"{link}?status=x", link), (link, link)):
+        form = (await admin.page(path)).one(f'form[action="{link}/replay"]')
+        sent = await admin.submit(f"{link}/replay", filled(form))
+        assert sent.response.headers["location"] == back
+
+
+def filled(form: Any) -> dict[str, str]:
+    """What a browser sends of a form that nobody changed."""
+    return {field.attributes["name"]: field.attributes["value"] for field in form.css("input[name]")}
 
 
 async def test_operators_page_through_many(world: ConsoleWorld) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Form, Query, Response
 
 from stonechat.operator import deliveries
 from stonechat.operator.tenant import names_of
 from stonechat_admin.operator_auth import AtDesk
-from stonechat_admin.operator_pages import csv_file, tenant_of
+from stonechat_admin.operator_pages import csv_file, here, tenant_of
 
 router = APIRouter(prefix="/operator/deliveries")
 
 Word = Annotated[str, Query(max_length=300)]
+Typed = Annotated[str, Form(max_length=300)]
 
 
 @router.get("")
@@ -29,6 +30,7 @@ async def show_deliveries(desk: AtDesk, status: Word = "", tenant: Word = "", be
         names=await names_of(desk.session, {row.tenant_id for row in rows}),
         chosen=status,
         tenant=tenant,
+        before=before,
         words=deliveries.STATUS_WORDS,
         export=f"/operator/deliveries/export?{urlencode(asked)}",
         more=f"/operator/deliveries?{urlencode(asked | {'before': more})}" if more else None,
@@ -62,7 +64,15 @@ async def export_deliveries(desk: AtDesk, status: Word = "", tenant: Word = "") 
 
 
 @router.post("/{tenant_id}/{endpoint_id}/{delivery_id}/replay")
-async def replay_delivery(tenant_id: str, endpoint_id: str, delivery_id: str, desk: AtDesk) -> Response:
+async def replay_delivery(
+    tenant_id: str,
+    endpoint_id: str,
+    delivery_id: str,
+    desk: AtDesk,
+    status: Typed = "",
+    tenant: Typed = "",
+    before: Typed = "",
+) -> Response:
     await deliveries.replay(
         desk.session,
         desk.operator,
@@ -71,4 +81,5 @@ async def replay_delivery(tenant_id: str, endpoint_id: str, delivery_id: str, de
         endpoint_id=endpoint_id,
         delivery_id=delivery_id,
     )
-    return desk.go("/operator/deliveries", toast="It is sent again.")
+    back = here("/operator/deliveries", status=status, tenant=tenant, before=before)
+    return desk.go(back, toast="It is sent again.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 
 from stonechat.api.dependencies import AppServices
 from stonechat.errors import NotFound
@@ -13,12 +13,13 @@ from stonechat.operator import events, jobs, mails
 from stonechat.operator.jobs import Status
 from stonechat.operator.tenant import names_of
 from stonechat_admin.operator_auth import AtDesk, Proven
-from stonechat_admin.operator_pages import csv_file
+from stonechat_admin.operator_pages import csv_file, here
 from stonechat_admin.render import go
 
 router = APIRouter()
 
 Word = Annotated[str, Query(max_length=300)]
+Typed = Annotated[str, Form(max_length=300)]
 MAIL_STATES = ("queued", "sent", "failed")
 
 
@@ -35,6 +36,7 @@ async def show_jobs(desk: AtDesk, status: Word = "failed", kind: Word = "", befo
         names=await names_of(desk.session, {row.tenant_id for row in rows if row.tenant_id is not None}),
         chosen=chosen,
         kind=kind,
+        before=before,
         words=jobs.STATUS_WORDS,
         export=f"/operator/jobs/export?{urlencode(asked)}",
         more=f"/operator/jobs?{urlencode(asked | {'before': more})}" if more else None,
@@ -66,12 +68,14 @@ async def export_jobs(desk: AtDesk, status: Word = "failed", kind: Word = "") ->
 
 
 @router.post("/operator/jobs/{job_id}/replay")
-async def replay_job(job_id: str, desk: AtDesk) -> Response:
+async def replay_job(
+    job_id: str, desk: AtDesk, status: Typed = "", kind: Typed = "", before: Typed = ""
+) -> Response:
     number = _number(job_id)
     if number is None:
         raise NotFound("There is no such job.")
     await jobs.replay_job(desk.session, desk.operator, database=desk.services.database, job_id=number)
-    return desk.go("/operator/jobs", toast="The job is tried again.")
+    return desk.go(here("/operator/jobs", status=status, kind=kind, before=before), toast="The job is tried again.")
 
 
 @router.get("/operator/events")
@@ -84,6 +88,7 @@ async def show_events(desk: AtDesk, state: Word = "", before: Word = "") -> Resp
         refused=await events.refused_today(desk.session),
         names=await names_of(desk.session, {row.tenant_id for row in rows if row.tenant_id is not None}),
         state=state,
+        before=before,
         states=events.STATES,
         export=f"/operator/events/export?{urlencode({'state': state})}",
         more=f"/operator/events?{urlencode({'state': state, 'before': more})}" if more else None,
@@ -114,11 +119,13 @@ async def export_events(desk: AtDesk, state: Word = "") -> Response:
 
 
 @router.post("/operator/events/{event_id}/replay")
-async def replay_event(event_id: str, request: Request, services: AppServices, held: Proven) -> Response:
+async def replay_event(
+    event_id: str, request: Request, services: AppServices, held: Proven, state: Typed = "", before: Typed = ""
+) -> Response:
     if "\x00" in event_id:
         raise NotFound("There is no such event.")
     await events.replay(services.database, held.operator, event_id=event_id)
-    return go(request, "/operator/events", toast="The event is taken up again.")
+    return go(request, here("/operator/events", state=state, before=before), toast="The event is taken up again.")
 
 
 @router.get("/operator/mail")

@@ -108,11 +108,13 @@ async def test_webhook(endpoint_id: str, console: Admin) -> Response:
 
 
 @router.post("/{endpoint_id}/replay")
-async def replay_failed(endpoint_id: str, console: Admin) -> Response:
+async def replay_failed(endpoint_id: str, console: Admin, status: Word = "") -> Response:
     since = clock.now() - timedelta(days=REPLAYED_DAYS)
     done = await deliveries.replay_failed(console.session, console.actor, endpoint_id=endpoint_id, since=since)
     told = f"{done.replayed:,} are sent again." + (" There are more: press it once more." if done.more else "")
-    return console.go(f"/console/webhooks/{endpoint_id}", toast=told)
+    chosen = _status(status)
+    here = f"/console/webhooks/{endpoint_id}"
+    return console.go(f"{here}?status={chosen}" if chosen else here, toast=told)
 
 
 @router.post("/{endpoint_id}/delete")
@@ -156,7 +158,7 @@ async def _values(console: Console) -> dict[str, Any]:
 
 async def _endpoint_values(console: Console, endpoint_id: str, *, status: str, cursor: str) -> dict[str, Any]:
     endpoint = await endpoints.get_endpoint(console.session, console.actor, endpoint_id=endpoint_id)
-    chosen: DeliveryStatus | None = next((each for each in STATUSES if each == status), None)
+    chosen = _status(status)
     page = await deliveries.list_deliveries(
         console.session, console.actor, endpoint_id=endpoint_id, status=chosen, limit=SHOWN, cursor=cursor or None
     )
@@ -178,6 +180,11 @@ async def _endpoint_values(console: Console, endpoint_id: str, *, status: str, c
         "languages": LANGUAGES,
         "days": REPLAYED_DAYS,
     }
+
+
+def _status(asked: str) -> DeliveryStatus | None:
+    """Which deliveries are looked at; None: all."""
+    return next((each for each in STATUSES if each == asked), None)
 
 
 def _chosen(events: list[str] | None, *, every: str) -> list[str] | None:
