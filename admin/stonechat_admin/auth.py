@@ -139,27 +139,51 @@ async def support_console(
     held: OperatorSession,
     notices: tuple[Notice, ...],
 ) -> AsyncIterator[Console]:
-    """The tenant's console as an operator sees it: under an open grant, for reading unless the grant is for more."""
+    """The tenant's console as an operator sees it: under an open grant, for reading unless the grant is for more.
+
+    A suspended tenant is looked at as its own people look at it: to read, to export, to delete.
+    """
     assert held.grant_tenant_id is not None and held.grant_id is not None  # noqa: S101, PT018
     tenant_id = held.grant_tenant_id
     try:
         async with services.database.tenant(tenant_id) as session:
             found = await open_grant(session, tenant_id, grant_id=held.grant_id, operator_id=held.operator.operator_id)
             if found is not None:
-                grant, name = found
+                grant, tenant = found
                 if grant.access == "read" and request.method not in ("GET", "HEAD"):
                     raise Forbidden("This grant is for reading only.")
+                is_suspended = tenant.status != "active"
+                if is_suspended:
+                    _require_open(request, tenant.name)
+                    notices = (SUSPENDED, *notices)
                 role: Role = "viewer" if grant.access == "read" else "editor"
                 actor = Actor(tenant_id, "operator", held.operator.operator_id, frozenset({SCOPE_OF_ROLE[role]}))
                 if request.method == "GET":
                     await note_look(session, held.operator, grant, page=request.url.path)
-                yield Console(request, services, session, actor, person, role, name, notices, grant)
+                yield Console(
+                    request,
+                    services,
+                    session,
+                    actor,
+                    person,
+                    role,
+                    tenant.name,
+                    notices,
+                    grant,
+                    is_suspended=is_suspended,
+                )
                 return
     except BaseException:
         forget_look(held.grant_id, page=request.url.path)
         raise
     await look_through(services.database, held, grant_id=None, tenant_id=None)
     raise Elsewhere(f"/operator/tenants/{tenant_id}?grant=over")
+
+
+def _require_open(request: Request, name: str) -> None:
+    """Raise `TenantSuspended` for what is neither to read nor to delete."""
+    if not is_open_to(request.method, request.url.path):
+        raise TenantSuspended(FOR_ITS_PEOPLE.format(name=name))
 
 
 def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
@@ -183,8 +207,7 @@ def require(role: Role) -> Callable[..., AsyncIterator[Console]]:
             held, name, status, *_ = found
             is_suspended = status != "active"
             if is_suspended:
-                if not is_open_to(request.method, request.url.path):
-                    raise TenantSuspended(FOR_ITS_PEOPLE.format(name=name))
+                _require_open(request, name)
                 notices = (SUSPENDED, *notices)
             actor = Actor(person.tenant_id, "person", person.person_id, frozenset({SCOPE_OF_ROLE[held]}))
             standing = standing_of(found, through_stripe=services.billing.gateway is not None)

@@ -20,11 +20,12 @@ from stonechat.knowledge.stuck import revive_stuck
 from stonechat.knowledge.tasks import PAUSED, job_handlers
 from stonechat.knowledge.web.service import start_due_syncs
 from stonechat.operator import levers
+from stonechat.operator.support import list_grants
 from support.console import ConsoleWorld
 from support.furnishing import furniture
 from support.identity import PLATFORM
 from support.jobs import jobs_of, running, until
-from support.operators import make_operator
+from support.operators import at_desk, make_operator, press
 from support.postgres import TestDatabase
 
 NO_TENANTS = (
@@ -100,6 +101,33 @@ async def test_its_people_read_export_and_delete_and_change_nothing(world: Conso
             await owner.page("/console/knowledge/search?q=returns", status=403)  # which would ask a model
             await owner.htmx("DELETE", f"/console/conversations/{thread}")
         assert "suspended" not in (await owner.page("/console/conversations")).text
+
+
+async def test_an_operators_look_reads_and_deletes_and_spends_nothing(world: ConsoleWorld) -> None:
+    tenant_id = await world.another_tenant("Looked at")
+    desk = await at_desk(world)
+    asked = {"reason": "They wrote to us", "minutes": "60", "access": "write"}
+    async with furniture(world, tenant_id) as things:
+        thread, document = await things._thread_id({}), await things._document_id({})
+        await press(desk, f"/operator/tenants/{tenant_id}/grants", asked)
+        async with world.services.database.tenant(tenant_id) as session:
+            (grant,) = await list_grants(session, tenant_id)
+        await press(desk, f"/operator/tenants/{tenant_id}/grants/{grant.id}/enter")
+        async with suspended(world, tenant_id):
+            page = await desk.page(f"/console/conversations/{thread}")
+            assert "You can read, export and delete what there is" in page.text
+            await desk.page("/console/knowledge/search")
+            await desk.page("/console/knowledge/search?q=returns", status=403)  # which would ask a model
+            tried = 0
+            for method, path in changes(world.app, "/console/"):
+                if not path.startswith(NO_TENANTS):
+                    answer = await desk.htmx(method, path, {}, status=403)
+                    assert "is suspended" in answer.toast, f"{method} {path}"
+                    tried += 1
+            assert tried > 40
+            await desk.htmx("DELETE", f"/console/knowledge/documents/{document}")
+        assert "suspended" not in (await desk.page("/console/conversations")).text
+        await desk.page("/console/knowledge/search?q=returns")
 
 
 async def test_its_visitors_send_no_files_say_nothing_and_take_up_no_answer(world: ConsoleWorld) -> None:

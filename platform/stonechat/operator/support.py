@@ -155,19 +155,19 @@ async def ask_for_grant(
 
 async def open_grant(
     session: AsyncSession, tenant_id: UUID, *, grant_id: str, operator_id: str
-) -> tuple[Grant, str] | None:
-    """The operator's own grant if it is open now, and the tenant's name; notes that it was used. `session` is the tenant's."""
-    chosen = select(SupportGrantRow, Tenant.name).join(Tenant, Tenant.tenant_id == SupportGrantRow.tenant_id)
+) -> tuple[Grant, Tenant] | None:
+    """The operator's own grant if it is open now, and its tenant; notes that it was used. `session` is the tenant's."""
+    chosen = select(SupportGrantRow, Tenant).join(Tenant, Tenant.tenant_id == SupportGrantRow.tenant_id)
     mine = (SupportGrantRow.tenant_id == tenant_id) & (SupportGrantRow.grant_id == grant_id.replace("\x00", ""))
     found = (await session.execute(chosen.where(mine))).one_or_none()
     now = clock.now()
     if found is None or found[0].operator_id != operator_id or _state(found[0], now) != "open":
         return None
-    row, name = found
+    row, tenant = found
     if row.last_used_at is None or row.last_used_at < now - USED_EVERY:
         row.last_used_at = now
         await session.flush()
-    return _view(row, now), name
+    return _view(row, now), tenant
 
 
 async def is_open(session: AsyncSession, tenant_id: UUID, *, grant_id: str) -> bool:
