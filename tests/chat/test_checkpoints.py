@@ -132,3 +132,29 @@ async def test_a_run_that_waits_to_be_stored_at_its_end_is_not_taken_for_dead(
     events = decode(run.frames.after(0))
     assert spoken(events) == "All of it."
     assert not [event for event in events if event["type"] == "error"]
+
+
+async def test_an_answer_that_is_stored_while_its_process_stops_is_not_taken_for_dead(
+    chat: Chat, anna: Caller, database: Database
+) -> None:
+    chat.responder.script = lambda thread, _new: speak(thread, "msg_last", ["All ", "of ", "it."])
+    hub = chat.server.hub
+    for _ in range(database.hot.size):
+        await hub._ending.acquire()
+    run = await chat.server.start(create(), anna, resumable=True)
+    while not run.finishing:
+        await asyncio.sleep(0.01)
+    closing = asyncio.create_task(hub.close())
+    while not hub._closing:
+        await asyncio.sleep(0)
+    await expire(database, anna.tenant_id)
+    run.renewed_at -= 2
+    async with asyncio.timeout(10):
+        while await lease(database, run.key) <= clock.now():
+            await asyncio.sleep(0.01)
+    assert not await close_crashed_run(database, anna.tenant_id, run_id=run.key.run_id)
+    for _ in range(database.hot.size):
+        hub._ending.release()
+    await closing
+    assert run.finished
+    assert spoken(decode(run.frames.after(0))) == "All of it."

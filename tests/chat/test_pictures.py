@@ -15,6 +15,7 @@ from stonechat.accounts.actor import system
 from stonechat.assistant.agents import publish_config
 from stonechat.assistant.config import parse_config
 from stonechat.chat import journal
+from support.chat import create, decode
 from support.platform import Platform, Visitor, of_type, open_platform
 from support.postgres import TestDatabase
 from support.responders import Gate, speak
@@ -158,3 +159,11 @@ async def test_a_name_that_was_given_meanwhile_stays(platform: Platform) -> None
     await asking
     found = await visitor.json("threads.get_by_id", thread_id=thread)
     assert (found["title"], found["allowed_image_domains"]) == ("Mine", ["new.example"])
+
+
+async def test_the_sdks_own_entry_says_so_too(platform: Platform) -> None:
+    visitor = await anyone(platform, "img.example.com")
+    result = await platform.services.chat.process(create().model_dump_json(), visitor.caller)
+    events = decode(b"".join([chunk async for chunk in result]))  # type: ignore[union-attr]
+    assert told(events)[-1] == ["img.example.com"]
+    assert await stored(visitor, events[0]["thread"]["id"]) == ["img.example.com"]

@@ -238,7 +238,7 @@ class RunHub:
                 return done
 
     async def _tick(self) -> None:
-        while self._runs and not self._closing:
+        while self._runs:  # while closing too, which may take longer than a lease
             await asyncio.sleep(TICK_SECONDS)
             try:
                 await self._checkpoint()

@@ -295,7 +295,9 @@ class ChatServer(TenantChatKitServer[Caller]):
         version = await self._published.version(caller)
         key = self._key(caller, thread.id)
         run = Run(key, thread=thread, resumable=False, agent_id=caller.agent_id, agent_version=version)
-        return run, await self._published.at(caller, version)
+        config = await self._published.at(caller, version)
+        run.allow_pictures(image_hosts(config), is_new=False)
+        return run, config
 
     def _key(self, caller: Caller, thread_id: str) -> RunKey:
         return RunKey(caller.tenant_id, caller.user_id, thread_id, ids.new_id("run"))
