@@ -68,9 +68,7 @@ async def export_jobs(desk: AtDesk, status: Word = "failed", kind: Word = "") ->
 
 
 @router.post("/operator/jobs/{job_id}/replay")
-async def replay_job(
-    job_id: str, desk: AtDesk, status: Typed = "", kind: Typed = "", before: Typed = ""
-) -> Response:
+async def replay_job(job_id: str, desk: AtDesk, status: Typed = "", kind: Typed = "", before: Typed = "") -> Response:
     number = _number(job_id)
     if number is None:
         raise NotFound("There is no such job.")
