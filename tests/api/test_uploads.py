@@ -6,15 +6,17 @@ import asyncio
 import io
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
 from stonechat import clock
-from stonechat.chat import children, uploading
+from stonechat.chat import children, upload_lease, uploading
 from stonechat.chat.links import FileKey
+from stonechat.chat.upload_lease import LEASE, take
 from stonechat.chat.uploading import UploadBounds
 from support import uploads
 from support.children import watched_children
@@ -203,6 +205,80 @@ async def test_a_second_try_while_the_first_arrives_is_not_told_that_all_is_well
     assert (second.status_code, second.json()["code"]) == (429, "too_many_concurrent")
     go_on.set()
     assert (await first).status_code == 200
+
+
+async def time_passes(site: UploadSite, visitor: Visitor, seconds: float) -> None:
+    """For the leases of the visitor's uploads."""
+    ours = {"tenant": visitor.caller.tenant_id, "seconds": seconds}
+    async with site.services.database.tenant(visitor.caller.tenant_id) as session:
+        await session.execute(
+            text(
+                "update attachments set claimed_until = claimed_until - make_interval(secs => :seconds) "
+                "where tenant_id = :tenant"
+            ),
+            ours,
+        )
+
+
+async def test_whose_process_was_killed_in_mid_upload_tries_again_within_seconds(
+    site: UploadSite, anna: Visitor
+) -> None:
+    attachment = await anna.announce("a.txt", 5)
+    key = FileKey(anna.caller.tenant_id, anna.caller.user_id, attachment["id"])
+    await take(site.services.database, key)  # and is killed
+    refused = await anna.put(attachment, b"hello")
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_concurrent")
+    assert timedelta(seconds=15) >= LEASE
+    await time_passes(site, anna, LEASE.total_seconds())
+    assert (await anna.put(attachment, b"hello")).status_code == 200
+
+
+async def test_an_upload_that_takes_long_keeps_its_lease(
+    site: UploadSite, anna: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_lease, "RENEW_SECONDS", 0.01)
+    go_on = asyncio.Event()
+
+    async def waiting() -> AsyncIterator[bytes]:
+        yield b"he"
+        await go_on.wait()
+        yield b"llo"
+
+    async def until() -> datetime | None:
+        async with site.services.database.tenant(anna.caller.tenant_id) as session:
+            return await session.scalar(text("select max(claimed_until) from attachments"))
+
+    attachment = await anna.announce("a.txt", 5)
+    first = asyncio.create_task(anna.put(attachment, waiting()))
+    while (held := await until()) is None:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while (await until() or held) <= held:
+            await asyncio.sleep(0.01)
+    go_on.set()
+    assert (await first).status_code == 200
+
+
+async def test_who_stood_still_for_longer_than_a_lease_takes_nothing_from_the_next_try(
+    site: UploadSite, anna: Visitor
+) -> None:
+    go_on, arriving = asyncio.Event(), asyncio.Event()
+
+    async def waiting() -> AsyncIterator[bytes]:
+        arriving.set()
+        yield b"he"
+        await go_on.wait()
+        yield b"llo"
+
+    attachment = await anna.announce("a.txt", 5)
+    first = asyncio.create_task(anna.put(attachment, waiting()))
+    await arriving.wait()
+    await time_passes(site, anna, LEASE.total_seconds())
+    assert (await anna.put(attachment, b"world")).status_code == 200
+    go_on.set()
+    late = await first
+    assert (late.status_code, late.json()["code"]) == (429, "too_many_concurrent")
+    assert [path.read_bytes() for path in site.stored(anna)] == [b"world"], "what is there stays there"
 
 
 async def test_a_large_upload_takes_little_memory(site: UploadSite, anna: Visitor) -> None:

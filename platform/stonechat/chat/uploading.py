@@ -8,21 +8,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-from chatkit.store import NotFoundError
 from chatkit.types import Attachment
-from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy import select, update
 
 from stonechat import clock, metrics
 from stonechat.chat import models
-from stonechat.chat.attachments import Attachments, object_name, own_file
-from stonechat.chat.codec import attachment_json, parse_attachment
+from stonechat.chat.attachments import Attachments, object_name
+from stonechat.chat.codec import attachment_json
 from stonechat.chat.inspection import Inspected, inspect
 from stonechat.chat.links import FileKey, UploadGrant
+from stonechat.chat.upload_lease import UploadLease, another_try, own, take
 from stonechat.errors import (
-    AttachmentAlreadyUploaded,
     NotFound,
     PayloadTooLarge,
     TooManyConcurrent,
@@ -35,7 +33,6 @@ MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 """What any agent can be set to take at most."""
 WRITE_BYTES = 256 * 1024
 """Of a body that are held in memory."""
-CLAIM = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +63,19 @@ class Uploads:
         """
         key = grant.key
         with self._place(key):
-            attachment, announced = await self._claim(key)
+            lease = await take(self.attachments.database, key)
             try:
-                with tempfile.TemporaryDirectory(prefix="stonechat-upload-") as folder:
-                    path = Path(folder) / "file"
-                    _require_size(length, announced)
-                    await self._spool(body, path, announced=announced)
-                    found = await self._inspect(path, attachment, grant)
-                    return await self._keep(key, attachment, found, size=announced)
+                async with lease.kept():
+                    with tempfile.TemporaryDirectory(prefix="stonechat-upload-") as folder:
+                        path = Path(folder) / "file"
+                        _require_size(length, lease.announced)
+                        await self._spool(body, path, announced=lease.announced)
+                        found = await self._inspect(path, lease.attachment, grant)
+                        await lease.require()  # or it would write over what another try stored
+                        await self.attachments.files.put(key.tenant_id, object_name(key.attachment_id), data=found.data)
+                return await self._keep(lease, found)
             except BaseException:
-                await asyncio.shield(self._release(key))
+                await asyncio.shield(lease.release())
                 raise
 
     @contextmanager
@@ -94,39 +94,6 @@ class Uploads:
                 self._under_way[whose] -= 1
                 if not self._under_way[whose]:
                     del self._under_way[whose]
-
-    async def _claim(self, key: FileKey) -> tuple[Attachment, int]:
-        """The announced file, for this upload alone, and how many bytes it has."""
-        row, now = models.Attachment, clock.now()
-        async with self.attachments.database.tenant(key.tenant_id, user_id=key.user_id) as session:
-            claimed = (
-                await session.execute(
-                    update(row)
-                    .where(
-                        *_own(key),
-                        row.uploaded_at.is_(None),
-                        or_(row.claimed_until.is_(None), row.claimed_until < now),
-                    )
-                    .values(claimed_until=now + CLAIM)
-                    .returning(row.data, row.bytes)
-                )
-            ).one_or_none()
-            if claimed is None:
-                there = (await session.execute(select(row.uploaded_at).where(*_own(key)))).one_or_none()
-                if there is None:
-                    raise NotFound("There is no such file.")
-                if there.uploaded_at is None:  # another connection is at it, or was when its process died
-                    raise TooManyConcurrent(
-                        "This file is arriving already. Wait for it, or attach the file anew.",
-                        headers={"Retry-After": "5"},
-                    )
-                raise AttachmentAlreadyUploaded("Attach the file anew to send another.")
-        return parse_attachment(claimed.data), claimed.bytes
-
-    async def _release(self, key: FileKey) -> None:
-        row = models.Attachment
-        async with self.attachments.database.tenant(key.tenant_id, user_id=key.user_id) as session:
-            await session.execute(update(row).where(*_own(key), row.uploaded_at.is_(None)).values(claimed_until=None))
 
     async def _spool(self, body: AsyncIterator[bytes], path: Path, *, announced: int) -> None:
         """The body into a file. Never more than `WRITE_BYTES` and one chunk of it are in memory."""
@@ -160,37 +127,33 @@ class Uploads:
         except TimeoutError:
             raise Unavailable("Too many files are being looked at. Try again in a minute.") from None
 
-    async def _keep(self, key: FileKey, attachment: Attachment, found: Inspected, *, size: int) -> Attachment:
-        files, name = self.attachments.files, object_name(key.attachment_id)
-        await files.put(key.tenant_id, name, data=found.data)
-        kept = self.attachments.uploaded(key, attachment, kind=found.kind, media_type=found.media_type)
+    async def _keep(self, lease: UploadLease, found: Inspected) -> Attachment:
+        """Say that the bytes are here: they were stored first, so that no row promises what is not there."""
+        files, key = self.attachments.files, lease.key
+        kept = self.attachments.uploaded(key, lease.attachment, kind=found.kind, media_type=found.media_type)
         row = models.Attachment
         async with self.attachments.database.tenant(key.tenant_id, user_id=key.user_id) as session:
             done = await session.scalar(
                 update(row)
-                .where(*_own(key), row.uploaded_at.is_(None))
+                .where(*own(key), lease.holds())
                 .values(
                     data=attachment_json(kept),
                     media_type=found.media_type,
                     content=found.text,
                     characters=found.characters,
-                    bytes=len(found.data) if isinstance(found.data, bytes) else size,
+                    bytes=len(found.data) if isinstance(found.data, bytes) else lease.announced,
                     uploaded_at=clock.now(),
                     claimed_until=None,
                 )
                 .returning(row.attachment_id)
             )
-        if done is None:  # deleted meanwhile
-            await files.delete(key.tenant_id, name)
+            still = done or await session.scalar(select(row.attachment_id).where(*own(key)))
+        if still is None:  # deleted meanwhile
+            await files.delete(key.tenant_id, object_name(key.attachment_id))
             raise NotFound("There is no such file.")
+        if done is None:
+            raise another_try()
         return kept
-
-
-def _own(key: FileKey) -> list[ColumnElement[bool]]:
-    try:
-        return own_file(key)
-    except NotFoundError:
-        raise NotFound("There is no such file.") from None
 
 
 def _require_size(length: int | None, announced: int) -> None:
