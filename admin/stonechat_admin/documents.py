@@ -62,7 +62,7 @@ class DocumentLine:
     title: str
     kind: str
     name: str
-    """The file's name; empty for what was written by hand."""
+    """The file's name, or where on the web it was found; empty for what was written by hand."""
     url: str | None
     size: str
     passages: int
@@ -100,7 +100,7 @@ def describe(document: Document, kinds: dict[str, str], places: dict[str, int] |
         id=document.document_id,
         title=document.title,
         kind="Text" if source == "text" else _KINDS[media_type],
-        name="" if written else document.filename or "",
+        name="" if written else document.filename or (document.url or "").partition("://")[2],
         url=document.url,
         size=in_bytes(document.bytes),
         passages=document.chunks,

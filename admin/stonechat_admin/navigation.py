@@ -31,7 +31,7 @@ class Entry:
 GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ("", (Entry("start", "Start", "/console", "house"),)),
     (
-        "Assistants",
+        "Your agents",
         (
             Entry("agents", "Agents", "/console/agents", "bot"),
             Entry("knowledge", "Knowledge", "/console/knowledge", "book-open"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +65,12 @@ def ago(moment: datetime | None) -> str:
     return f"{moment.day} {moment:%B %Y}"
 
 
+def in_utc(moment: datetime) -> str:
+    """A moment to the minute, with its zone: `3 March 2026, 16:05 UTC`."""
+    at = moment.astimezone(UTC)
+    return f"{at.day} {at:%B %Y, %H:%M} UTC"
+
+
 _templates = Environment(
     loader=FileSystemLoader(HERE / "templates"),
     autoescape=True,
@@ -72,7 +78,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"ago": ago, "rfc3339": clock.rfc3339}
+_templates.filters |= {"ago": ago, "in_utc": in_utc, "rfc3339": clock.rfc3339}
 _templates.globals |= {"icon": icon, "asset": asset_url, "htmx_config": HTMX_CONFIG}
 
 

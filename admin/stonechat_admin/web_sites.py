@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from stonechat.knowledge.models import Source
 from stonechat.knowledge.web.models import SourcePage
-from stonechat.knowledge.web.progress import Bounds, Progress
+from stonechat.knowledge.web.progress import DEFAULT_PAGES, MAX_PAGES, Bounds, Progress
+from stonechat_admin.forms import Filled
 
 KINDS = [
     ("site", "A whole site, or a part of it", "Everything below this address that can be reached by links from it."),
@@ -21,6 +22,13 @@ SCHEDULES = [
     ("weekly", "Every week"),
     ("monthly", "Every month"),
 ]
+SITE_FORM: dict[str, Any] = {
+    "site_form": Filled({"url": "", "type": "site", "schedule": "weekly", "max_pages": DEFAULT_PAGES, "exclude": ""}),
+    "kinds": KINDS,
+    "schedules": SCHEDULES,
+    "most_pages": MAX_PAGES,
+}
+"""What the form for a new source is drawn from."""
 PageFilter = Literal["", "kept", "failed", "left"]
 PAGE_FILTERS: dict[PageFilter, tuple[str, ...]] = {
     "": (),

@@ -64,7 +64,7 @@ async def test_an_editor_answers_gives_back_and_closes(place: ConsoleWorld, read
     assert (found.handling, found.handled_by) == ("with_person", editor.person_id)
     assert found.items[-1]["written_by"] == editor.person_id
     page = await editor.page(f"{PATH}/{thread}")
-    assert editor.email in page.text or "answers. The assistant is silent" in page.text
+    assert editor.email in page.text or "answers. The agent is silent" in page.text
     heads = [head.text() for head in page.all(".message-head .font-medium")]
     assert heads[-1] != "Robin"
     await editor.htmx("POST", f"{PATH}/{thread}/give-back")

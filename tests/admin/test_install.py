@@ -68,14 +68,14 @@ async def test_a_key_is_made_and_its_line_can_be_copied(
     assert answer.response.headers["hx-redirect"] == f"{PATH}?agent={agent_id}"
     assert key.origins == ["https://shop.example", "https://*.shop.example"]
     page = await editor.page(PATH)
-    assert (
-        page.one(f"#html-{key.id}").text()
-        == f'<script async src="{PLATFORM}/embed.js" data-domain-key="{key.key}"></script>'
-    )
-    for kind in ("react", "wordpress", "gtm"):
+    line = f'<script async src="{PLATFORM}/e/{key.key}.js"></script>'
+    assert page.one(f"#html-{key.id}").text() == page.one(f"#shopify-{key.id}").text() == line
+    assert line in page.one(f"#wordpress-{key.id}").text()
+    for kind in ("react", "gtm"):
         assert key.key in page.one(f"#{kind}-{key.id}").text()
         assert f"{PLATFORM}/embed.js" in page.one(f"#{kind}-{key.id}").text()
-    assert f'src="{PLATFORM}/e/{key.key}.js"' in page.one(f"#look-{key.id}").text()
+    plain = f'<script async src="{PLATFORM}/embed.js" data-domain-key="{key.key}"></script>'
+    assert page.one(f"#plain-{key.id}").text() == plain
     pinned, loader = page.one(f"#pinned-{key.id}").text(), load_assets().loader
     assert f'src="{PLATFORM}/embed/{loader.digest[:16]}/embed.js" integrity="{loader.integrity}"' in pinned
 

@@ -35,7 +35,7 @@ async def upload(browser: Browser, name: str, data: bytes, *, status: int = 200)
 
 async def test_an_empty_list_teaches(place: ConsoleWorld) -> None:
     editor = await (await place.signed_in("editor")).page(PATH)
-    assert "Begin with what customers ask about most" in editor.text
+    assert "Begin with your own pages" in editor.text
     assert editor.one("#drop")
     viewer = await (await place.signed_in("viewer")).page(PATH)
     assert "Once an editor of your team adds documents" in viewer.text

@@ -18,7 +18,7 @@ from stonechat.usage.ledger import ledger_entry, settle
 from support.console import Answer, Browser, ConsoleWorld
 
 PATH = "/console"
-STEPS = ["Add a source", "Test an answer", "Choose the look", "Install it", "Go live"]
+STEPS = ["Say what it knows", "Test an answer", "Choose the look", "Install it", "Go live"]
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_a_new_tenant_begins_at_the_beginning(owner: Browser) -> None:
     page = await owner.page(PATH)
     assert [step.text(strip=True) for step in page.all("main ol h3")] == STEPS
     assert done(page) == []
-    assert following(page) == "Add a source"
+    assert following(page) == "Say what it knows"
     assert page.one("svg[role=img][aria-label]").attributes["aria-label"] == "0 of 5 steps are done"
     assert page.one("main .btn-primary").attributes["href"] == "/console/knowledge"
     assert "Nobody asked anything yet" in page.text
@@ -113,7 +113,7 @@ async def test_each_step_is_ticked_by_what_is_there(world: ConsoleWorld, tenant_
     await see(world, tenant_id, key.id, "https://shop.example")
     page = await owner.page(PATH)
     assert done(page) == STEPS
-    assert "assistant is live" in page.text
+    assert "agent is live" in page.text
     assert page.all("li[aria-current=step]") == []
 
 

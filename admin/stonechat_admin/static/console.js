@@ -108,7 +108,15 @@ document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
     const from = document.querySelector(copy.dataset.copy);
-    await navigator.clipboard.writeText(from?.value ?? from?.textContent.trim() ?? "");
+    try {
+      await navigator.clipboard.writeText(from?.value ?? from?.textContent.trim() ?? "");
+    } catch {
+      // Browsers lend the clipboard to secure pages only: what is wanted is marked, one key away.
+      if (from instanceof HTMLInputElement) from.select();
+      else if (from) getSelection().selectAllChildren(from);
+      toast("Your browser does not let this page copy. It is marked: press Ctrl+C, or ⌘C.", "error");
+      return;
+    }
     copy.dataset.copied = "";
     const label = copy.querySelector("[data-label]");
     const before = label?.textContent;

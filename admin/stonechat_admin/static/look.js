@@ -83,6 +83,11 @@ document.addEventListener("click", (event) => {
     written.value = swatch.dataset.accent;
     written.dispatchEvent(new Event("input", { bubbles: true }));
   }
+  const see = event.target.closest("[data-see]");
+  if (see) {
+    for (const each of document.querySelectorAll("[data-see]")) each.ariaPressed = String(each === see);
+    for (const figure of figures) figure.classList.toggle("max-2xl:hidden", figure.dataset.preview !== see.dataset.see);
+  }
   const view = event.target.closest("[data-sample]");
   if (!view) return;
   sample = view.dataset.sample === "conversation";

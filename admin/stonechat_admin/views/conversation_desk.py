@@ -41,19 +41,19 @@ async def reply(thread_id: str, console: Editor, text: Annotated[str, Form()] = 
 @router.post("/take-over")
 async def take_over(thread_id: str, console: Editor) -> Response:
     await hand_over.take_over(console.session, console.actor, thread_id=thread_id)
-    return console.go(f"/console/conversations/{thread_id}", toast="You answer now; the assistant is silent.")
+    return console.go(f"/console/conversations/{thread_id}", toast="You answer now; the agent is silent.")
 
 
 @router.post("/give-back")
 async def give_back(thread_id: str, console: Editor) -> Response:
     await hand_over.give_back(console.session, console.actor, thread_id=thread_id)
-    return console.go(f"/console/conversations/{thread_id}", toast="The assistant answers again.")
+    return console.go(f"/console/conversations/{thread_id}", toast="The agent answers again.")
 
 
 @router.post("/resolve")
 async def resolve(thread_id: str, console: Editor) -> Response:
     await hand_over.resolve(console.session, console.actor, thread_id=thread_id)
-    return console.go(f"/console/conversations/{thread_id}", toast="Resolved. The assistant answers what comes next.")
+    return console.go(f"/console/conversations/{thread_id}", toast="Resolved. The agent answers what comes next.")
 
 
 @router.post("/status")

@@ -27,7 +27,13 @@ ENVIRONMENTS: list[tuple[Environment, str, str]] = [
     ("staging", "Rehearsal", "A copy of your site where you try things. Needs https."),
     ("development", "Workshop", "Your own computer. Plain http is fine."),
 ]
-SNIPPETS = [("html", "Plain HTML"), ("react", "React"), ("wordpress", "WordPress"), ("gtm", "Tag Manager")]
+SNIPPETS = [
+    ("html", "Plain HTML"),
+    ("wordpress", "WordPress"),
+    ("shopify", "Shopify"),
+    ("gtm", "Tag Manager"),
+    ("react", "React"),
+]
 ROWS = 100
 WATCHED = 5
 """Keys of a page that ask whether they were seen: the newest that were not. More would eat up the address's own limit."""

@@ -15,6 +15,7 @@ from stonechat.web import Cursor
 from stonechat_admin.auth import Console, Editor, Viewer
 from stonechat_admin.documents import STATUSES, Show, by_filter, describe, look
 from stonechat_admin.forms import Filled, refused
+from stonechat_admin.web_sites import SITE_FORM
 
 router = APIRouter(prefix="/console/knowledge")
 
@@ -49,6 +50,7 @@ def _page(console: Console, values: dict[str, Any], *, status: int = 200, **more
         max_bytes=service.MAX_DOCUMENT_BYTES,
         max_megabytes=service.MAX_DOCUMENT_BYTES // 1024 // 1024,
         **values,
+        **SITE_FORM,
         **(forms | more),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 
 from stonechat.assistant.agents import AgentView, list_agents
 from stonechat.assistant.config_parts import Theme
@@ -44,6 +45,12 @@ class Bar:
     x: float
     y: float
     height: float
+
+
+@router.get("/")
+async def show_door() -> Response:
+    """Who types the address of the platform alone wants to come in."""
+    return RedirectResponse("/console", 303)
 
 
 @router.get("/console")
@@ -85,10 +92,10 @@ def _steps(
     is_live = published is not None and any(_is_live(key) for key in seen)
     return [
         Step(
-            "Add a source",
-            "Your assistant answers only from the pages and files that you give it.",
+            "Say what it knows",
+            "Name your web site, or add files. It answers from those, and from nothing else.",
             "/console/knowledge",
-            "Add knowledge",
+            "Add your pages",
             has_source,
         ),
         Step(
@@ -114,7 +121,7 @@ def _steps(
         ),
         Step(
             "Go live",
-            "Publish the assistant, and let us see it on your real site: from then on it works for everybody.",
+            "Publish the agent, and let us see it on your real site: from then on it works for everybody.",
             "/console/install" if published or not agent else f"{own}/publish",
             "See where it appears" if published or not agent else "Publish",
             is_live,

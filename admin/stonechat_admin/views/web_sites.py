@@ -17,27 +17,18 @@ from stonechat.knowledge.web.progress import DEFAULT_PAGES, MAX_PAGES
 from stonechat.web import Cursor
 from stonechat_admin.auth import Console, Editor, Viewer
 from stonechat_admin.forms import Filled, refused
-from stonechat_admin.web_sites import KINDS, PAGE_FILTERS, SCHEDULES, PageFilter, describe, describe_page
+from stonechat_admin.web_sites import PAGE_FILTERS, SCHEDULES, SITE_FORM, PageFilter, describe, describe_page
 
 router = APIRouter(prefix="/console/knowledge/sites")
 
 PAGES = 50
-EMPTY = Filled({"url": "", "type": "site", "schedule": "weekly", "max_pages": DEFAULT_PAGES, "exclude": ""})
 Typed = Annotated[str, Form()]
-
-
-async def _values(console: Console, form: Filled = EMPTY) -> dict[str, Any]:
-    found = await service.list_web_sources(console.session, console.actor)
-    return {"sites": [describe(source) for source in found], **_form(form)}
-
-
-def _form(form: Filled) -> dict[str, Any]:
-    return {"form": form, "kinds": KINDS, "schedules": SCHEDULES, "most_pages": MAX_PAGES}
 
 
 @router.get("")
 async def show_sites(console: Viewer) -> Response:
-    return console.page("web_sites/page.html", **await _values(console))
+    found = await service.list_web_sources(console.session, console.actor)
+    return console.page("web_sites/page.html", sites=[describe(source) for source in found], **SITE_FORM)
 
 
 @router.post("")
@@ -52,7 +43,7 @@ async def add_site(
     typed = {"url": url, "type": type, "schedule": schedule, "max_pages": max_pages, "exclude": exclude}
     await console.services.flags.require("web_sources", console.tenant_id)
     try:
-        body = WebSourceIn.model_validate(typed | {"exclude": exclude.split()})
+        body = WebSourceIn.model_validate(typed | {"url": _address(url), "exclude": exclude.split()})
         async with console.session.begin_nested():
             made = await service.create_web_source(
                 console.session, console.actor, web=console.services.knowledge.web, source=body
@@ -64,8 +55,14 @@ async def add_site(
     return console.go(f"/console/knowledge/sites/{made.source_id}", toast="It is being fetched.")
 
 
+def _address(text: str) -> str:
+    """An address from what people type: the name of a site alone will do."""
+    text = text.strip()
+    return f"https://{text}" if text and "://" not in text else text
+
+
 def _again(console: Console, form: Filled) -> Response:
-    return console.fragment("web_sites/_form.html", status=422, **_form(form))
+    return console.fragment("web_sites/_form.html", status=422, **(SITE_FORM | {"site_form": form}))
 
 
 _SENTENCES = {
@@ -97,8 +94,6 @@ async def show_site(
 ) -> Response:
     source = await _site(console, source_id)
     site = describe(source)
-    if console.is_partial and part == "state":
-        return console.fragment("web_sites/_state.html", site=site)
     states = cast("tuple[PageState, ...]", PAGE_FILTERS[show])
     pages, following = await service.list_pages(
         console.session, console.actor, source=source, state=states or None, limit=PAGES, cursor=cursor
@@ -110,7 +105,7 @@ async def show_site(
         "chosen": show,
     }
     if console.is_partial:
-        return console.fragment("web_sites/_pages.html", **values)
+        return console.fragment("web_sites/_progress.html" if part == "state" else "web_sites/_pages.html", **values)
     form = Filled({"schedule": source.schedule})
     return console.page("web_sites/site.html", form=form, schedules=SCHEDULES, **values)
 
