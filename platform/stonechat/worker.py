@@ -17,7 +17,7 @@ from stonechat.assistant.trace_store import purge_traces
 from stonechat.billing import tasks as billing_tasks
 from stonechat.billing.service import BillingService
 from stonechat.chat.attachment_sweeper import mark_strays, sweep_attachments
-from stonechat.chat.sweeper import purge_run_events, sweep_crashed_runs
+from stonechat.chat.sweeper import purge_run_events, settle_left_runs, sweep_crashed_runs
 from stonechat.crypto.keyring import Keyring
 from stonechat.db.session import Database
 from stonechat.events import Dispatcher
@@ -45,6 +45,7 @@ from stonechat.webhooks.delivering import Deliverer
 from stonechat.webhooks.fan_out import subscribers
 
 SWEEP_SECONDS = 5.0
+LEFT_SECONDS = 30.0
 FILES_SECONDS = 60.0
 STUCK_SECONDS = 60.0
 ALERT_SECONDS = 60.0
@@ -107,6 +108,7 @@ async def running_worker(settings: Settings, database: Database, knowledge: Know
         asyncio.create_task(runner.run()),
         asyncio.create_task(webhooks.run()),
         asyncio.create_task(_every(SWEEP_SECONDS, lambda: sweep_crashed_runs(database))),
+        asyncio.create_task(_every(LEFT_SECONDS, lambda: settle_left_runs(database))),
         asyncio.create_task(_every(FILES_SECONDS, lambda: sweep_attachments(database, knowledge.files))),
         asyncio.create_task(_every(STUCK_SECONDS, lambda: revive_stuck(database))),
         asyncio.create_task(_every(ALERT_SECONDS, lambda: send_alerts(database, public_url=settings.public_url))),

@@ -184,6 +184,19 @@ class RunRow(TenantRow):
     """Why no model was asked: `tokens` or `cost`, the tenant's budget that was used up."""
 
 
+class RunLeft(TenantRow):
+    """What a run had used whose thread was deleted while it ran: written by a trigger, settled by the sweeper."""
+
+    __tablename__ = "runs_left"
+    __table_args__ = (Index("runs_left_deleted_at_idx", "deleted_at"),)
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    uses: Mapped[str] = mapped_column(JsonText)
+    """As `RunRow.uses`."""
+    last_seq: Mapped[int]
+    deleted_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class RunEvents(TenantRow):
     """A batch of a run's events, `first_seq` to `last_seq`, as the bytes that were streamed. Partitioned by month."""
 

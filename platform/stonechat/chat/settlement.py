@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from stonechat.chat.codec import parse_item
 from stonechat.chat.runs import Run
 from stonechat.errors import NotFound
 from stonechat.usage.allowance import steps_of
-from stonechat.usage.ledger import LedgerEntry, entries_json, ledger_entry
+from stonechat.usage.ledger import LedgerEntry, entries_json, hash_user, ledger_entry
 
 ASKED_ITEMS = 50
 """The newest of a thread, which a model is shown at most."""
@@ -78,25 +79,50 @@ async def crashed_entries(
     uses: list[dict[str, Any]] = json.loads(run.uses) if run.uses else []
     if not uses:
         uses = [await _first_use(session, tenant_id, run)]
-    last = uses[-1]
-    if last["provider"] != BUILT_IN_PROVIDER:
-        told = sum(use["output_tokens"] for use in uses)
-        last["output_tokens"] += max(0, _tokens(sum(_spoken(item) for item in said)) - told)
-        last["estimated"] = True
+    _add_spoken(uses, _tokens(sum(_spoken(item) for item in said)))
+    user = hash_user(tenant_id, run.user_id)
+    return [_entry(tenant_id, use, agent_id=run.agent_id, user_hash=user) for use in uses]
+
+
+def left_entries(run: models.RunLeft) -> list[LedgerEntry]:
+    """What a run used whose process died and whose thread is gone: what the last checkpoint told; of what it streamed only
+    the number of events is left, and most of them carried a token."""
+    uses: list[dict[str, Any]] = json.loads(run.uses)
+    if not uses:
+        return []
+    _add_spoken(uses, run.last_seq)
     return [
-        ledger_entry(
-            tenant_id,
-            run.user_id,
-            agent_id=run.agent_id,
-            provider=use["provider"],
-            model=use["model"],
-            input_tokens=use["input_tokens"],
-            output_tokens=use["output_tokens"],
-            cached_tokens=use["cached_tokens"],
-            estimated=use["estimated"],
+        _entry(
+            run.tenant_id,
+            use,
+            agent_id=use["agent_id"],
+            user_hash=None if use["user_hash"] is None else bytes.fromhex(use["user_hash"]),
         )
         for use in uses
     ]
+
+
+def _add_spoken(uses: list[dict[str, Any]], tokens: int) -> None:
+    """Of the model that was asked last, what it streamed and nobody counted."""
+    last = uses[-1]
+    if last["provider"] != BUILT_IN_PROVIDER:
+        last["output_tokens"] += max(0, tokens - sum(use["output_tokens"] for use in uses))
+        last["estimated"] = True
+
+
+def _entry(tenant_id: UUID, use: dict[str, Any], *, agent_id: str | None, user_hash: bytes | None) -> LedgerEntry:
+    made = ledger_entry(
+        tenant_id,
+        None,
+        agent_id=agent_id,
+        provider=use["provider"],
+        model=use["model"],
+        input_tokens=use["input_tokens"],
+        output_tokens=use["output_tokens"],
+        cached_tokens=use["cached_tokens"],
+        estimated=use["estimated"],
+    )
+    return replace(made, user_hash=user_hash)
 
 
 async def _first_use(session: AsyncSession, tenant_id: UUID, run: models.RunRow) -> dict[str, Any]:

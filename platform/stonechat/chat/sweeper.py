@@ -21,7 +21,7 @@ from chatkit.types import (
 )
 from chatkit.widgets import DynamicWidgetComponent, DynamicWidgetRoot
 from pydantic import TypeAdapter
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,12 +31,14 @@ from stonechat.chat import events, models
 from stonechat.chat.codec import aware, item_json, parse_item
 from stonechat.chat.journal import LEASE_SECONDS
 from stonechat.chat.pending import Pending, pending_of
-from stonechat.chat.settlement import crashed_entries
+from stonechat.chat.settlement import crashed_entries, left_entries
 from stonechat.db.session import Database
-from stonechat.usage.ledger import settle
+from stonechat.usage.ledger import UsageLedgerRow, settle
 
 SWEEP_RUNS = 200
 """At most so many are closed in one go."""
+LEFT_FOR = timedelta(minutes=1)
+"""A process that lives has noticed by then that its thread is gone, and settled."""
 
 _log = logging.getLogger(__name__)
 _events: TypeAdapter[ThreadStreamEvent] = TypeAdapter(ThreadStreamEvent)
@@ -60,6 +62,36 @@ async def sweep_crashed_runs(database: Database) -> int:
         except Exception:
             _log.exception("could not close the crashed run %s", run_id)
     return closed
+
+
+async def settle_left_runs(database: Database) -> int:
+    """Count what runs used whose thread was deleted and whose process did not count it. Returns how many it looked at."""
+    left = models.RunLeft
+    async with database.platform() as session:
+        found = await session.execute(
+            select(left.tenant_id, left.run_id)
+            .where(left.deleted_at < func.clock_timestamp() - LEFT_FOR)
+            .order_by(left.deleted_at)
+            .limit(SWEEP_RUNS)
+        )
+        waiting = found.all()
+    for tenant_id, run_id in waiting:
+        try:
+            await _settle_left(database, tenant_id, run_id)
+        except Exception:
+            _log.exception("could not settle the run %s", run_id)
+    return len(waiting)
+
+
+async def _settle_left(database: Database, tenant_id: UUID, run_id: str) -> None:
+    left, entry = models.RunLeft, UsageLedgerRow
+    async with database.tenant(tenant_id) as session:
+        gone = delete(left).where(left.tenant_id == tenant_id, left.run_id == run_id).returning(left)
+        run = await session.scalar(gone)
+        counted = select(1).where(entry.tenant_id == tenant_id, entry.run_id == run_id).limit(1)
+        if run is None or await session.scalar(counted) is not None:
+            return  # another sweeper was here, or the process lived and settled itself
+        await settle(session, tenant_id, run_id=run_id, entries=left_entries(run))
 
 
 async def purge_run_events(database: Database) -> int:
