@@ -36,8 +36,10 @@ WEB_LOGIN = "stonechat_web"
 
 
 @contextlib.contextmanager
-def local_services(settings: Settings) -> Iterator[Settings]:
+def local_services(settings: Settings, *, migrated: bool = True) -> Iterator[Settings]:
     """Settings in which nothing is missing. Starts the embedded Postgres unless `DATABASE_URL` is set, and migrates it.
+
+    With `migrated` False its schema is left as it is: none, if it is new.
 
     Raises:
         EmbeddedPostgresFailed: the server could not be started; the message says why and what to do.
@@ -52,7 +54,7 @@ def local_services(settings: Settings) -> Iterator[Settings]:
     with EmbeddedPostgres(settings.data_dir / "postgres") as address:
         # Derived rather than stored: every process of this folder comes to the same password.
         password = hmac.new(address.password.encode(), WEB_LOGIN.encode(), hashlib.sha256).hexdigest()
-        asyncio.run(_prepare(address.url("postgres"), address.url(DATABASE_NAME), password))
+        asyncio.run(_prepare(address.url("postgres"), address.url(DATABASE_NAME), password, migrated=migrated))
         yield settings.model_copy(
             update={
                 "database_url": address.url(DATABASE_NAME, user=WEB_LOGIN, password=password),
@@ -83,10 +85,22 @@ async def _require_answer(url: str) -> None:
         ) from None
 
 
-async def _prepare(admin_url: str, owner_url: str, web_password: str) -> None:
+async def _prepare(admin_url: str, owner_url: str, web_password: str, *, migrated: bool) -> None:
     await migrate.ensure_roles(admin_url, logins={WEB_LOGIN: web_password})
     await migrate.create_database(admin_url, DATABASE_NAME)
-    await migrate.migrate(owner_url)
+    if migrated:
+        await migrate.migrate(owner_url)
+
+
+def with_existing_key(settings: Settings) -> Settings:
+    """Settings with the platform's keys, or the data folder's own if it has one; a new one would fit nothing that exists."""
+    path = settings.data_dir / "secret_key"
+    if not settings.secret_keys and not path.is_file():
+        raise Unavailable(
+            f"There is no platform key: STONECHAT_SECRET_KEYS is not set, and there is no {path}. Use those of the "
+            "platform that is backed up."
+        )
+    return _with_local_key(settings)
 
 
 def _with_local_key(settings: Settings) -> Settings:

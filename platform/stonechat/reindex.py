@@ -10,7 +10,13 @@ from uuid import UUID
 from stonechat.db.session import Database
 from stonechat.errors import NotFound, Unavailable
 from stonechat.knowledge.deps import Knowledge, open_knowledge
-from stonechat.knowledge.reindex import ask_reindex, reindex_state, reindex_tenant, tenants_with_knowledge
+from stonechat.knowledge.reindex import (
+    ask_reindex,
+    begin_anew,
+    reindex_state,
+    reindex_tenant,
+    tenants_with_knowledge,
+)
 from stonechat.local import IndexLock
 from stonechat.settings import Settings
 
@@ -20,8 +26,8 @@ PATIENCE_SECONDS = 120.0
 Say = Callable[[str], None]
 
 
-async def reindex_all(settings: Settings, tenant_id: UUID | None, *, say: Say) -> None:
-    """Write one tenant's index anew, or everyone's, telling how far it is.
+async def reindex_all(settings: Settings, tenant_id: UUID | None, *, say: Say, anew: bool = False) -> None:
+    """Write one tenant's index anew, or everyone's, telling how far it is. `anew`: nothing of it is there yet.
 
     Raises `NotFound`, or `Unavailable` if a job that was asked for makes no progress.
     """
@@ -36,6 +42,9 @@ async def reindex_all(settings: Settings, tenant_id: UUID | None, *, say: Say) -
         if not tenants:
             say("There are no documents yet.")
             return
+        for each in tenants if anew else ():
+            async with database.tenant(each) as session:
+                await begin_anew(session, each)
         if settings.qdrant_url is not None:
             await _here(knowledge, tenants, say=say)
             return

@@ -120,6 +120,11 @@ def head_revision() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
+def revisions() -> list[str]:
+    """Every revision that this version of Stonechat knows, oldest first."""
+    return [step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
 def _owner_engine(owner_url: str) -> AsyncEngine:
     url: URL = make_url(owner_url).set(drivername="postgresql+asyncpg")
     settings = server_settings(OWNER, login=url.username) | {

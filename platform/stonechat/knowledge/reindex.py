@@ -66,6 +66,12 @@ async def reindex_tenant(knowledge: Knowledge, tenant_id: UUID, *, told: Told | 
     return done
 
 
+async def begin_anew(session: AsyncSession, tenant_id: UUID) -> None:
+    """Forget how far an earlier attempt, or a comparison, came: the index it wrote to is not the one there is."""
+    nowhere = {"reindex_after": None, "reindex_done": 0, "passages_after": None, "files_after": None}
+    await session.execute(update(KnowledgeCheck).where(KnowledgeCheck.tenant_id == tenant_id).values(nowhere))
+
+
 async def tenants_with_knowledge(knowledge: Knowledge) -> list[UUID]:
     """Every tenant that has documents or ever had an index."""
     async with knowledge.database.platform() as session:
