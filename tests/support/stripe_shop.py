@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from stonechat.accounts.actor import system
 from stonechat.billing.customers import ensure_customer
 from stonechat.billing.dunning import billing_notice
+from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.invoices import InvoiceView, list_invoices
 from stonechat.billing.meters import meter_tenant
 from stonechat.billing.sending import send_waiting
@@ -58,6 +59,7 @@ class Shop:
         """What the job of a sync does."""
         await self.billing.sync(self.tenant_id)
         await self.billing.apply_overage(self.tenant_id)
+        await self.billing.tell_settlements(self.tenant_id)
         return await self.held()
 
     async def held(self) -> Subscription:
@@ -92,6 +94,22 @@ class Shop:
         async with self.database.tenant(self.tenant_id) as session:
             await meter_tenant(session, self.tenant_id)
         await send_waiting(self.database, self.stripe.gateway, self.tenant_id)
+        await self.billing.tell_settlements(self.tenant_id)
+
+    async def apart(self) -> list[tuple[int, int]]:
+        """Tokens and cents of what is on invoices as items of their own."""
+        found = [
+            (line["quantity"], line["amount"])
+            for invoice in self.stripe.double.invoices(await self.customer_id())
+            for line in invoice["lines"]["data"]
+            if invoice["status"] != "void" and (line["metadata"] or {}).get("settlement")
+        ]
+        return sorted(found)
+
+    async def invoiced(self) -> int:
+        """Tokens beyond the plan on invoices, in whichever way they came there."""
+        by_meter = self.stripe.double.tokens_invoiced(await self.customer_id(), METER_EVENT)
+        return by_meter + sum(tokens for tokens, _ in await self.apart())
 
     async def end_of_period(self) -> None:
         """With use told in the hour that is left for it, and the invoice made."""

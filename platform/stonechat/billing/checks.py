@@ -77,11 +77,12 @@ class Remainder:
 
 
 async def remainder(database: Database) -> Remainder:
-    """Across tenants, and all time: it is kept in the outbox, in the state `expired`."""
+    """Across tenants, and all time, what nobody has decided about: it is kept in the outbox, in the state `expired`."""
     meter = MeterRow
     async with database.platform() as session:
         sums = select(func.coalesce(func.sum(meter.tokens), 0), func.count(func.distinct(meter.tenant_id)))
-        tokens, tenants = (await session.execute(sums.where(meter.state == "expired"))).one()
+        undecided = (meter.state == "expired") & meter.settlement_id.is_(None)
+        tokens, tenants = (await session.execute(sums.where(undecided))).one()
     return Remainder(int(tokens), tenants)
 
 

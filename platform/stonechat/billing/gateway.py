@@ -25,6 +25,7 @@ TIMEOUT_SECONDS = 15.0
 RETRIES = 2
 MAX_INVOICES = 100
 MAX_SUBSCRIPTIONS = 20
+MAX_PAGES = 20
 MAX_AGE_SECONDS = 300
 """Of a webhook, by its signature's own time, either way."""
 REFUSED = "Stripe refused this."
@@ -206,6 +207,44 @@ class StripeGateway:
         """The newest `MAX_INVOICES`, and whether these are all."""
         listed = await _call(self._v1.invoices.list_async({"customer": customer_id, "limit": MAX_INVOICES}))
         return listed["data"], not listed["has_more"]
+
+    async def add_item(self, customer_id: str, params: Json, *, settlement_id: str) -> Json:
+        """An item that the customer's next invoice takes. Once for a settlement: Stripe remembers its key for a day, and who
+        asks later looks with `find_item` first."""
+        body = params | {"customer": customer_id, "metadata": {"settlement": settlement_id}}
+        key = f"stonechat-settlement-{settlement_id}"
+        return await _call(self._v1.invoice_items.create_async(body, {"idempotency_key": key}))
+
+    async def find_item(self, customer_id: str, *, settlement_id: str, since: datetime) -> Json | None:
+        """The settlement's item among those made since then, if there is one."""
+        params: Json = {"customer": customer_id, "created": {"gte": int(since.timestamp())}, "limit": 100}
+        for _ in range(MAX_PAGES):
+            listed = await _call(self._v1.invoice_items.list_async(params))
+            for item in listed["data"]:
+                if (item.get("metadata") or {}).get("settlement") == settlement_id:
+                    return dict(item)
+            if not listed["has_more"]:
+                return None
+            params = params | {"starting_after": listed["data"][-1]["id"]}
+        raise UpstreamFailed("The customer has too many items at Stripe to look through.")
+
+    async def get_item(self, item_id: str) -> Json | None:
+        """An item; None for one that somebody deleted at Stripe."""
+        try:
+            item = await _call(self._v1.invoice_items.retrieve_async(item_id))
+        except UpstreamFailed as error:
+            if error.members.get("stripe_code") == "resource_missing":
+                return None
+            raise
+        return None if item.get("deleted") else item
+
+    async def invoice_pending(self, customer_id: str, *, currency: str, tax: bool, settlement_id: str) -> Json:
+        """An invoice of the items that wait, for a customer who has no subscription to invoice any more."""
+        params: Json = {"customer": customer_id, "currency": currency, "auto_advance": True}
+        params |= {"pending_invoice_items_behavior": "include", "collection_method": "charge_automatically"}
+        params |= {"automatic_tax": {"enabled": True}} if tax else {}
+        key = f"stonechat-settlement-{settlement_id}-invoice"
+        return await _call(self._v1.invoices.create_async(params, {"idempotency_key": key}))
 
     async def customer_of(self, object_type: str, object_id: str) -> str | None:
         """Whose a subscription, an invoice or a Checkout session is; None for what is nobody's, or gone."""

@@ -1,19 +1,17 @@
 """Plans by hand: an operator assigns them, we number the invoices, and the operator notes what was paid.
 
 `sync_customer` is the clock: it begins the next period, writes its invoice, and starts the grace clock of what is overdue.
+What the period before brought beyond the plan is on that invoice, too; a plan that ends leaves a last one: `written.py`.
 """
 
 from __future__ import annotations
 
 import calendar
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
@@ -25,13 +23,14 @@ from stonechat.billing.invoices import InvoiceView, load_invoice, view_of
 from stonechat.billing.models import BillingCustomerRow, InvoiceRow
 from stonechat.billing.provider import ChangePreview
 from stonechat.billing.storing import store_subscription
+from stonechat.billing.written import write_invoice, write_last
 from stonechat.db.session import Database
 from stonechat.errors import BillingOff, Conflict, InvalidInput
 from stonechat.plans.catalog import plan_terms
 from stonechat.plans.subscription import Provider, Subscription, get_subscription
-from stonechat.plans.terms import PlanTerms
 
-PAYABLE_WITHIN = timedelta(days=14)
+CLOSES_WITHIN = timedelta(days=2)
+"""Of a plan's end: what comes into the ledger later than that is not invoiced any more."""
 MAX_PERIODS = 24
 """That one run of the clock begins: a platform that slept for years does not wake up to a thousand invoices."""
 _BY_HAND = "Plans are changed by hand here: please write to whoever runs this platform."
@@ -79,12 +78,22 @@ class ManualBilling:
     async def cancel(self, tenant_id: UUID, *, at_period_end: bool) -> None:
         """No further period begins, or the plan ends at once."""
         async with self._database.tenant(tenant_id) as session:
-            await ensure_customer(session, tenant_id, provider="manual")
+            row = await ensure_customer(session, tenant_id, provider="manual")
             held = await _own(session, tenant_id)
             now = clock.now()
             ends = held.period_end if at_period_end and held.period_end and held.period_end > now else now
             status = held.status if ends > now else "canceled"
-            await store_subscription(session, tenant_id, replace(held, cancel_at=held.cancel_at or ends, status=status))
+            wanted = replace(held, cancel_at=min(held.cancel_at or ends, ends), status=status)
+            if status == "canceled":
+                await write_last(session, row, held, until=now)
+            await store_subscription(session, tenant_id, wanted)
+
+    async def close(self, tenant_id: UUID) -> None:
+        """End a plan of ours now, if there is one, and write what is still owed: the tenant is about to be deleted."""
+        async with self._database.tenant(tenant_id) as session:
+            held = await get_subscription(session, tenant_id)
+        if held.provider == "manual" and held.status != "canceled":
+            await self.cancel(tenant_id, at_period_end=False)
 
     async def resume(self, tenant_id: UUID) -> None:
         """Take back a cancellation that has not happened yet."""
@@ -137,11 +146,14 @@ async def assign_plan(
         period_start=now,
         period_end=ends if trial_days else next_period(now, terms.interval),
     )
+    # What the plan before brought beyond it is written down while that still holds.
+    if current and trial_days:
+        await write_last(session, row, held, until=now)
+    elif not trial_days:
+        await write_invoice(session, row, terms, start=now, end=next_period(now, terms.interval), before=held)
     await store_subscription(session, tenant_id, wanted)
     if trial_days:
         row.trial_used_at = row.trial_used_at or now
-    else:
-        await _invoice(session, row, terms, start=now, end=next_period(now, terms.interval))
     detail = {"plan": terms.key, "version": terms.version, "reason": reason[:500]}
     await record_audit(session, actor, "plan.assign", detail=detail)
     return wanted
@@ -181,12 +193,18 @@ async def _close(session: AsyncSession, actor: Actor, invoice_id: str, *, paid: 
 async def run_periods(session: AsyncSession, tenant_id: UUID, *, public_url: str) -> None:
     """What the clock does to a tenant on a plan by hand. Twice changes nothing."""
     held = await get_subscription(session, tenant_id)
-    if held.provider != "manual" or held.status == "canceled":
+    if held.provider != "manual":
+        return
+    now = clock.now()
+    if held.status == "canceled":
+        if held.cancel_at is not None and held.cancel_at > now - CLOSES_WITHIN:
+            row = await ensure_customer(session, tenant_id, provider="manual")
+            await write_last(session, row, held, until=held.cancel_at)  # what came into the ledger late
         return
     row = await ensure_customer(session, tenant_id, provider="manual")
-    now = clock.now()
     for _ in range(MAX_PERIODS):
         if held.cancel_at is not None and held.cancel_at <= now:
+            await write_last(session, row, held, until=held.cancel_at)
             held = replace(held, status="canceled", pending_plan_key=None, pending_plan_at=None)
             break
         if held.period_end is None or held.period_end > now:
@@ -210,7 +228,7 @@ async def _next(session: AsyncSession, row: BillingCustomerRow, held: Subscripti
     key, version = held.key_at(held.period_end)
     terms = await plan_terms(session, key, version=version)
     start, end = held.period_end, next_period(held.period_end, terms.interval)
-    await _invoice(session, row, terms, start=start, end=end)
+    await write_invoice(session, row, terms, start=start, end=end, before=held)
     return replace(
         held,
         plan_key=terms.key,
@@ -221,44 +239,6 @@ async def _next(session: AsyncSession, row: BillingCustomerRow, held: Subscripti
         pending_plan_key=None,
         pending_plan_at=None,
     )
-
-
-async def _invoice(
-    session: AsyncSession, row: BillingCustomerRow, terms: PlanTerms, *, start: datetime, end: datetime
-) -> None:
-    """Number and keep the invoice of one period; a period has one, however often it is asked for."""
-    if terms.is_free:
-        return
-    number = f"{row.tenant_id.hex[-8:].upper()}-{row.next_number:04d}"
-    lines: Sequence[dict[str, Any]] = [
-        {"description": f"{terms.name}, {start:%-d %B %Y} to {end:%-d %B %Y}", "amount_cents": terms.price_cents}
-    ]
-    written = await session.scalar(
-        insert(InvoiceRow)
-        .values(
-            tenant_id=row.tenant_id,
-            # One for a period: the second attempt finds the first.
-            invoice_id=f"inv_{row.tenant_id.hex[-12:]}_{int(start.timestamp())}_{terms.key}_{terms.version}",
-            provider="manual",
-            number=number,
-            status="open",
-            currency=terms.currency,
-            total_cents=terms.price_cents,
-            tax_cents=0,
-            due_cents=terms.price_cents,
-            paid_cents=0,
-            lines=list(lines),
-            period_start=start,
-            period_end=end,
-            created_at=clock.now(),
-            due_at=clock.now() + PAYABLE_WITHIN,
-        )
-        .on_conflict_do_nothing()
-        .returning(InvoiceRow.invoice_id)
-    )
-    if written is not None:
-        row.next_number += 1
-        await session.flush()
 
 
 async def _overdue_since(session: AsyncSession, tenant_id: UUID, now: datetime) -> datetime | None:

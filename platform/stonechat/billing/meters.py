@@ -33,7 +33,7 @@ from stonechat import clock
 from stonechat.billing.gateway import METER_EVENT
 from stonechat.billing.models import ALL_USE, BillingCustomerRow, MeterRow
 from stonechat.db.session import Database
-from stonechat.usage.overage import Piece, charged, pieces
+from stonechat.usage.overage import Agreement, Piece, charged, pieces
 
 HOUR = timedelta(hours=1)
 SETTLED_AFTER = timedelta(minutes=2)
@@ -167,11 +167,11 @@ async def _missing(
         if piece.start < one.end and piece.end > one.start
     ]
     tokens: dict[Slice, int] = defaultdict(int)
-    closes: dict[Slice, datetime] = {}
+    agreed: dict[Slice, Agreement] = {}
     amounts = await charged(session, tenant_id, [part for _, part in parts])
     for (one, part), amount in zip(parts, amounts, strict=True):
         tokens[one] += amount
-        closes[one] = part.agreement.period_end
+        agreed[one] = part.agreement
     rows = []
     for one, amount in tokens.items():
         before = told.get(one, _Told(0, 0, all_use=False))
@@ -187,7 +187,9 @@ async def _missing(
                     "meter": METER_EVENT,
                     "identifier": f"stonechat-{tenant_id.hex}-{(one.start - _EPOCH) // _TICK}-{before.seq + 1}",
                     "customer_id": customer.customer_id,
-                    "closes_at": closes[one],
+                    "closes_at": agreed[one].period_end,
+                    "micros_per_1k_tokens": agreed[one].micros_per_1k_tokens,
+                    "currency": agreed[one].currency,
                     "next_attempt_at": now,
                     "created_at": now,
                 }

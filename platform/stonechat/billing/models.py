@@ -40,6 +40,8 @@ class BillingCustomerRow(TenantRow):
     """Use before this is nobody's to bill."""
     metered_through: Mapped[datetime]
     """Every hour before this has been looked at at least once."""
+    changed_at: Mapped[datetime | None]
+    """The instant at which Stripe was last asked to let another plan begin: from then on its terms hold here as well."""
     overage_item: Mapped[dict[str, Any] | None]
     """Stripe's metered item as the last sync saw it: see `billing.counting`."""
     next_number: Mapped[int] = mapped_column(server_default="1")
@@ -86,6 +88,8 @@ class InvoiceRow(TenantRow):
     created_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
+    billed_name: Mapped[str | None]
+    """Whom it was made out to, of invoices that we wrote: the tenant's name at that time."""
     hosted_url: Mapped[str | None]
     """Where it is paid."""
     pdf_url: Mapped[str | None]
@@ -119,9 +123,84 @@ class MeterRow(TenantRow):
     next_attempt_at: Mapped[datetime]
     told_as_of: Mapped[datetime | None]
     """The time that the last attempt told it as of."""
+    micros_per_1k_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    """The price that was agreed to; None in rows of the time before it was noted, and of all use."""
+    currency: Mapped[str | None]
+    settlement_id: Mapped[str | None]
+    """What became of a row that expired: see `OverageSettlementRow`. None: nobody has decided yet."""
     sent_at: Mapped[datetime | None]
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class OverageSettlementRow(TenantRow):
+    """So many tokens beyond the plan, at one price, that are an item of an invoice of their own or were waived.
+
+    With `stripe` it is what came too late for the meter; with `manual` each line of overage that we wrote on an invoice.
+    """
+
+    __tablename__ = "overage_settlements"
+    __table_args__ = (
+        Index(
+            "overage_settlements_due_idx",
+            "tenant_id",
+            "next_attempt_at",
+            postgresql_where=text("state in ('waiting', 'told')"),
+        ),
+    )
+
+    settlement_id: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str]
+    state: Mapped[str]
+    """`waiting` to be told; `told`: Stripe's next invoice takes it; `invoiced`, on `invoice_id`; `waived`; `refused`."""
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    micros_per_1k_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    """None where no price is known any more: such tokens can only be waived."""
+    currency: Mapped[str | None]
+    amount_cents: Mapped[int] = mapped_column(BigInteger)
+    """Before tax."""
+    period_start: Mapped[datetime]
+    """Of the use; with `manual`, of its period."""
+    period_end: Mapped[datetime]
+    reason: Mapped[str]
+    decided_by: Mapped[str]
+    """The operator's id, or `system`."""
+    created_at: Mapped[datetime]
+    customer_id: Mapped[str | None]
+    item_id: Mapped[str | None]
+    """Stripe's, of the invoice item."""
+    invoice_id: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    next_attempt_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+
+
+class KeptInvoiceRow(Base):
+    """An invoice of a tenant that was deleted: what bookkeeping needs of it, no person, no address and nothing of theirs."""
+
+    __tablename__ = "kept_invoices"
+    __table_args__ = (Index("kept_invoices_created_at_idx", "created_at"),)
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    invoice_id: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str]
+    number: Mapped[str | None]
+    status: Mapped[str]
+    currency: Mapped[str]
+    total_cents: Mapped[int] = mapped_column(BigInteger)
+    tax_cents: Mapped[int] = mapped_column(BigInteger)
+    paid_cents: Mapped[int] = mapped_column(BigInteger)
+    billed_name: Mapped[str]
+    """The tenant's, when the invoice was written."""
+    lines: Mapped[list[dict[str, Any]]] = mapped_column(JSONB())
+    """Of invoices that we wrote: plan, period, tokens, price. Stripe keeps the lines of its own."""
+    period_start: Mapped[datetime | None]
+    period_end: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime | None]
+    paid_at: Mapped[datetime | None]
+    kept_at: Mapped[datetime]
 
 
 class BillingEventRow(Base):

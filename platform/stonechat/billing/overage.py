@@ -129,6 +129,12 @@ async def about_to_change(database: Database, tenant_id: UUID) -> None:
             row.overage_item = counting_json(replace(counting, changing=True))
 
 
+async def note_instant(database: Database, tenant_id: UUID) -> None:
+    """Write down when Stripe was asked to change the plan: what the sync then sees has held since."""
+    async with database.tenant(tenant_id) as session:
+        (await ensure_customer(session, tenant_id, provider="stripe")).changed_at = clock.now()
+
+
 def _is_invoiced(item: Json) -> bool:
     """Whether the period before the item's present one, if it had one, is surely on its invoice."""
     start = moment(item["current_period_start"])

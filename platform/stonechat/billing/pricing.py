@@ -16,6 +16,7 @@ from stonechat.plans.terms import PlanTerms
 
 _LOOKUP = re.compile(r"stonechat_([a-z][a-z0-9_]*)_v([0-9]{1,7})(_overage)?")
 BEYOND = "beyond"
+OVERAGE_PRODUCT, OVERAGE_NAME = "stonechat_overage", "Tokens beyond the plan"
 MICROS_OF_THOUSAND_IN_CENT = 10_000_000
 """Millionths of the currency for a thousand tokens, in hundredths of it for one."""
 
@@ -39,7 +40,7 @@ class PriceList:
         self._meter = self._meter or await self._gateway.ensure_meter()
         params = overage_price(currency, micros_per_1k_tokens, meter_id=self._meter)
         key = f"stonechat_overage_{currency}_{micros_per_1k_tokens}"
-        return await self._price(key, params, product_name="Tokens beyond the plan")
+        return await self._price(key, params, product_name=OVERAGE_NAME)
 
     async def _price(self, lookup_key: str, params: Json, *, product_name: str) -> str:
         known = f"{lookup_key} {params}"
@@ -69,12 +70,12 @@ def base_price(terms: PlanTerms) -> Json:
 def overage_price(currency: str, micros_per_1k_tokens: int, *, meter_id: str) -> Json:
     """What each token beyond a plan costs."""
     return {
-        "product": "stonechat_overage",
+        "product": OVERAGE_PRODUCT,
         "currency": currency,
         "tax_behavior": "exclusive",
-        "nickname": "Tokens beyond the plan",
+        "nickname": OVERAGE_NAME,
         "metadata": {"part": BEYOND},
-        "unit_amount_decimal": f"{Decimal(micros_per_1k_tokens) / MICROS_OF_THOUSAND_IN_CENT:f}",
+        "unit_amount_decimal": unit_cents(micros_per_1k_tokens),
         "recurring": {"interval": "month", "usage_type": "metered", "meter": meter_id},
     }
 
@@ -94,6 +95,17 @@ def _is_same(price: Json, params: Json) -> bool:
 def _decimal(price: Json) -> Decimal | None:
     amount = price.get("unit_amount_decimal")
     return None if amount is None else Decimal(str(amount))
+
+
+def micros_of(price: Json) -> int | None:
+    """What a metered price asks for a thousand tokens, in millionths of its currency."""
+    amount = _decimal(price)
+    return None if amount is None else round(amount * MICROS_OF_THOUSAND_IN_CENT)
+
+
+def unit_cents(micros_per_1k_tokens: int) -> str:
+    """The same for one token, in hundredths, as Stripe reads it."""
+    return f"{Decimal(micros_per_1k_tokens) / MICROS_OF_THOUSAND_IN_CENT:f}"
 
 
 def is_beyond(price: Json) -> bool:

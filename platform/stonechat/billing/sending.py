@@ -12,9 +12,10 @@ from sqlalchemy import func, select, update
 
 from stonechat import clock
 from stonechat.billing.counting import SECOND, Counting, counting_of, told_as_of
-from stonechat.billing.customers import get_customer
+from stonechat.billing.customers import ensure_customer, get_customer
 from stonechat.billing.gateway import METER_EVENT, REFUSED, StripeGateway
 from stonechat.billing.models import ALL_USE, MeterRow
+from stonechat.billing.settling import MAX_ROWS, settle_by_itself
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError
 
@@ -26,6 +27,8 @@ GIVE_WAY_AFTER = 3
 STRIPE_TAKES = timedelta(days=35)
 UNTAKEN = "The invoice of its period was made without it: these tokens are on none."
 NO_ITEM = "The subscription has no item for overage yet."
+OTHER_PRICE = "The subscription's item for overage does not have the price of these tokens yet."
+PRICE_GONE = "The price of these tokens had been replaced: they are an item of the next invoice."
 REMEMBERED = timedelta(hours=23)
 """How long an identifier surely counts once."""
 _log = logging.getLogger(__name__)
@@ -91,7 +94,7 @@ async def send_waiting(
 async def is_all_told(database: Database, tenant_id: UUID) -> bool:
     """Whether nothing waits any more, but for what Stripe will not take."""
     row = MeterRow
-    hopeless = row.error.is_not(None) & row.error.in_((REFUSED, NO_ITEM))
+    hopeless = row.error.is_not(None) & row.error.in_((REFUSED, NO_ITEM, OTHER_PRICE))
     async with database.tenant(tenant_id) as session:
         waits = (row.tenant_id == tenant_id) & (row.state == "waiting") & ~hopeless
         return await session.scalar(select(row.tenant_id).where(waits).limit(1)) is None
@@ -117,18 +120,19 @@ async def _send(
 ) -> None:
     now = clock.now()
     at = _of_all_use(row, now) if row.meter == ALL_USE else told_as_of(counting, row, now=now)
-    if at == "wait":
-        await _note(database, row, error=NO_ITEM, next_attempt_at=now + LONGEST_PAUSE)
+    if at in ("wait", "wait_for_price"):
+        error = NO_ITEM if at == "wait" else OTHER_PRICE
+        await _note(database, row, error=error, next_attempt_at=now + (LONGEST_PAUSE if at == "wait" else FIRST_PAUSE))
         return
     # Written down before it is sent: who dies now leaves a row that another takes up when its pause is over.
-    if not await _claim(database, row, now, at=row.told_as_of if at == "missed" else at):
+    if not await _claim(database, row, now, at=at if isinstance(at, datetime) else row.told_as_of):
         return
     attempted = row.first_attempt_at is not None
-    uncertain = attempted and (at == "missed" or row.first_attempt_at < now - REMEMBERED)  # type: ignore[operator]
+    uncertain = attempted and (isinstance(at, str) or row.first_attempt_at < now - REMEMBERED)  # type: ignore[operator]
     try:
         if not (uncertain and await _is_counted(database, gateway, row)):
-            if at == "missed":
-                await _give_up(database, row, done)
+            if isinstance(at, str):
+                await (_give_up(database, row, done) if at == "missed" else invoice_apart(database, row))
                 return
             await gateway.send_use(
                 row.customer_id, tokens=row.tokens, identifier=row.identifier, at=at, meter=row.meter
@@ -149,6 +153,28 @@ async def _give_up(database: Database, row: MeterRow, done: Round) -> None:
     await _note(database, row, state="expired", error=UNTAKEN)
     _log.error("%d tokens of tenant %s were never told to Stripe.", row.tokens, row.tenant_id)
     done.expired += 1
+
+
+async def invoice_apart(database: Database, row: MeterRow) -> None:
+    """Let a row that the metered item cannot price any more be an item of an invoice."""
+    table = MeterRow
+    async with database.tenant(row.tenant_id) as session:
+        await ensure_customer(session, row.tenant_id, provider="stripe")
+        mine = select(table).where(*_is(row), table.state == "waiting").with_for_update()
+        held = await session.scalar(mine.execution_options(populate_existing=True))
+        if held is not None:
+            held.state, held.error = "expired", PRICE_GONE
+            await settle_by_itself(session, row.tenant_id, held, reason=PRICE_GONE)
+
+
+async def invoice_waiting_apart(database: Database, tenant_id: UUID) -> None:
+    """The same for all that waits for a price which will not come: the subscription, or its period, is about to end."""
+    row = MeterRow
+    async with database.tenant(tenant_id) as session:
+        waits = select(row).where(row.tenant_id == tenant_id, row.state == "waiting", row.error == OTHER_PRICE)
+        rows = list(await session.scalars(waits.order_by(row.slice_start, row.seq).limit(MAX_ROWS)))
+    for waiting in rows:
+        await invoice_apart(database, waiting)
 
 
 def _of_all_use(row: MeterRow, now: datetime) -> datetime | Literal["missed"]:

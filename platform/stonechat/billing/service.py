@@ -14,9 +14,10 @@ from stonechat.billing.manual import ManualBilling
 from stonechat.billing.none import NoBilling
 from stonechat.billing.provider import BillingProvider, ChangePreview
 from stonechat.billing.stripe_provider import StripeBilling
+from stonechat.billing.telling import is_all_settled
 from stonechat.billing.webhooks import request_sync
 from stonechat.db.session import Database
-from stonechat.errors import InvalidInput, Unavailable, UpstreamTimedOut
+from stonechat.errors import InvalidInput, Unavailable, UpstreamFailed, UpstreamTimedOut
 from stonechat.plans.platform_settings import BILLING, get_setting
 from stonechat.plans.subscription import Provider, get_subscription
 from stonechat.settings import Settings
@@ -137,6 +138,11 @@ class BillingService:
         if self._stripe is not None and isinstance(await self.provider(tenant_id), StripeBilling):
             await self._stripe.fit_overage(tenant_id)
 
+    async def tell_settlements(self, tenant_id: UUID) -> None:
+        """Put what came too late for the meter, and was settled since, on invoices. Twice changes nothing."""
+        if self._stripe is not None:
+            await self._stripe.tell_settlements(tenant_id)
+
     async def suspended(self, tenant_id: UUID, *, suspended: bool) -> None:
         """A tenant was suspended by the operator, or is let go on: while it is, nothing is collected from it.
 
@@ -151,8 +157,12 @@ class BillingService:
         Call it before the tenant's rows go, again and again until it succeeds. Stripe keeps the customer and the invoices,
         as bookkeeping demands.
         """
+        await self._manual.close(tenant_id)
         if self._stripe is not None:
             await self._stripe.cancel(tenant_id, at_period_end=False)
+            await self._stripe.tell_settlements(tenant_id)
+            if not await is_all_settled(self._database, tenant_id):
+                raise UpstreamFailed("Stripe does not know of everything that is to be invoiced yet.")
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:

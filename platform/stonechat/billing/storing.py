@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,15 +20,20 @@ _TOLD = ("plan_key", "plan_version", "provider", "status", "pending_plan_key", "
 """What is worth a line in the audit log; periods that follow each other are not."""
 
 
-async def store_subscription(session: AsyncSession, tenant_id: UUID, wanted: Subscription) -> bool:
-    """Make the tenant's subscription `wanted`, and its allowance what follows. Returns whether it was another before."""
+async def store_subscription(
+    session: AsyncSession, tenant_id: UUID, wanted: Subscription, *, since: datetime | None = None
+) -> bool:
+    """Make the tenant's subscription `wanted`, and its allowance what follows. Returns whether it was another before.
+
+    `since` is the instant of the change, if it is known and just gone.
+    """
     before = await get_subscription(session, tenant_id)
     if before == wanted:
         return False
     values = asdict(wanted)
     values.pop("stored")
     await set_subscription(session, tenant_id, **values)
-    await refresh_allowance(session, tenant_id)
+    await refresh_allowance(session, tenant_id, since=since)
     changed = {
         name: [_plain(getattr(before, name)), _plain(getattr(wanted, name))]
         for name in _TOLD

@@ -13,12 +13,14 @@ from stonechat import clock
 from stonechat.billing.changes import amounts, begins_anew, ends_trial, notes_on, untold
 from stonechat.billing.customers import get_customer, named, register_customer
 from stonechat.billing.gateway import Json, StripeGateway
-from stonechat.billing.overage import about_to_change, fit_overage, tell_all
+from stonechat.billing.overage import about_to_change, fit_overage, note_instant, tell_all
 from stonechat.billing.pricing import PriceList
 from stonechat.billing.provider import ChangeKind, ChangeLine, ChangePreview
 from stonechat.billing.reading import Seen, base_item, moment, overage_item, read_subscriptions, tiered_item
+from stonechat.billing.sending import invoice_waiting_apart
 from stonechat.billing.standing import Standing, standing_of
 from stonechat.billing.sync import sync_customer
+from stonechat.billing.telling import tell_settlements
 from stonechat.billing.webhooks import match_events, request_sync
 from stonechat.db.session import Database
 from stonechat.errors import BillingOff, InvalidInput, PaymentDeclined
@@ -149,6 +151,7 @@ class StripeBilling:
                     await self._tell_all(tenant_id)
                     await about_to_change(self._database, tenant_id)
                 await self._release(seen)
+                await note_instant(self._database, tenant_id)
                 try:
                     await self._gateway.update_subscription(seen.id, params)
                 except PaymentDeclined:
@@ -212,6 +215,12 @@ class StripeBilling:
         """Let the subscription have the metered item that its plan asks for. Twice changes nothing."""
         if await fit_overage(self._database, self._gateway, self._prices, tenant_id):
             await self.sync_customer(tenant_id)
+
+    async def tell_settlements(self, tenant_id: UUID) -> None:
+        """Put what was settled on the customer's invoices. Twice changes nothing."""
+        async with self._database.tenant(tenant_id) as session:
+            tax = await get_setting(session, TAX) is True
+        await tell_settlements(self._database, self._gateway, tenant_id, tax=tax)
 
     async def pause(self, tenant_id: UUID, *, paused: bool) -> None:
         """While a tenant is suspended its invoices stay drafts: nobody pays for what is not to be had."""
@@ -282,6 +291,8 @@ class StripeBilling:
         item = overage_item(standing.seen.subscription) if standing is not None else None
         since = moment(item["current_period_start"]) if item is not None else None
         await tell_all(self._database, self._gateway, tenant_id, since=since)
+        await invoice_waiting_apart(self._database, tenant_id)
+        await self.tell_settlements(tenant_id)
 
     async def _release(self, seen: Seen) -> None:
         schedule = seen.subscription.get("schedule")

@@ -30,6 +30,7 @@ from stonechat.db.session import Database
 from stonechat.errors import NotFound, StonechatError
 from stonechat.plans.catalog import plan_terms
 from stonechat.plans.subscription import Subscription, get_subscription
+from stonechat.usage.overage import CHANGED_WITHIN
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +107,9 @@ async def replace_copy(session: AsyncSession, row: BillingCustomerRow, fetched: 
             row.trial_used_at = optional(seen.subscription.get("trial_start")) or clock.now()
         wanted = await _wanted(session, row, seen)
         if wanted is not None:
-            changed = await store_subscription(session, row.tenant_id, wanted)
+            changed = await store_subscription(session, row.tenant_id, wanted, since=_instant_of(row))
+            if changed:
+                row.changed_at = None
             await write_mails(session, row, wanted, public_url=public_url)
     if fetched.customer.get("deleted") and row.customer_id is not None:
         changed |= await _ended(session, row.tenant_id)
@@ -152,6 +155,12 @@ async def _with_status(session: AsyncSession, row: BillingCustomerRow, seen: See
         case "owing":
             assert row.past_due_since is not None  # noqa: S101
             return owing(plain, since=row.past_due_since, lasts=await grace(session))
+
+
+def _instant_of(row: BillingCustomerRow) -> datetime | None:
+    """When we asked Stripe for the change that we now see; None for one that was made elsewhere, or long ago."""
+    fresh = row.changed_at is not None and row.changed_at >= clock.now() - CHANGED_WITHIN
+    return row.changed_at if fresh else None
 
 
 def _after(start: datetime, end: datetime) -> datetime | None:

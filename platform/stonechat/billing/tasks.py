@@ -10,7 +10,8 @@ from uuid import UUID
 from sqlalchemy import and_, or_, select
 
 from stonechat import clock
-from stonechat.billing import dunning, meters, sending, webhooks
+from stonechat.billing import dunning, meters, sending, telling, webhooks
+from stonechat.billing.manual import CLOSES_WITHIN
 from stonechat.billing.models import BillingCustomerRow
 from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
@@ -31,6 +32,7 @@ def job_handlers(database: Database, billing: BillingService) -> dict[str, Handl
         began = clock.now()
         await billing.sync(tenant_id)
         await billing.apply_overage(tenant_id)
+        await billing.tell_settlements(tenant_id)
         await webhooks.mark_done(database, tenant_id, before=began)
 
     async def locate(_tenant_id: UUID, payload: dict[str, Any]) -> None:
@@ -57,7 +59,13 @@ async def tell_use(database: Database, billing: BillingService) -> sending.Round
     if billing.gateway is None:
         return None
     await meters.meter_all(database)
-    return await sending.send_all(database, billing.gateway)
+    done = await sending.send_all(database, billing.gateway)
+    for tenant_id in await telling.tenants_with_settlements(database) if not done.is_over else []:
+        try:
+            await billing.tell_settlements(tenant_id)
+        except Exception:
+            _log.exception("could not tell Stripe of a settlement", extra={"tenant_id": str(tenant_id)})
+    return done
 
 
 async def tell_late_use(database: Database, billing: BillingService) -> None:
@@ -79,7 +87,7 @@ async def look_at_customers(database: Database, billing: BillingService, *, publ
             and_(customer.subscription_id.is_not(None), customer.synced_at < now - SYNC_AFTER),
         ),
     )
-    by_hand = and_(plan.provider == "manual", plan.status != "canceled")
+    by_hand = and_(plan.provider == "manual", or_(plan.status != "canceled", plan.cancel_at > now - CLOSES_WITHIN))
     due = of_stripe | by_hand if billing.gateway is not None else by_hand
     asked = 0
     last: UUID | None = None

@@ -52,6 +52,7 @@ PLATFORM_TABLES = frozenset(
         "platform_days",
         "platform_months",
         "webhook_refusals",
+        "kept_invoices",
     }
 )
 """Tables of the platform's own: plans, settings, operators, what billing heard. They hold nothing of a tenant's that another

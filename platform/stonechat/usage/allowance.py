@@ -128,10 +128,11 @@ class AllowanceState(BaseModel):
         return self.included.messages is not None or self.included.tokens is not None
 
 
-async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
+async def refresh_allowance(session: AsyncSession, tenant_id: UUID, *, since: datetime | None = None) -> None:
     """Make the tenant's allowance what its plan says now, and its count what the ledger says. Twice changes nothing.
 
-    Deletes it where nothing is bounded. Exact: entries come in only with the row that is locked here.
+    Deletes it where nothing is bounded. Exact: entries come in only with the row that is locked here. `since` is when the
+    plan changed, if that is known and just gone: what is charged for overage changes then, too.
     """
     row, budget = UsageAllowanceRow, UsageBudgetRow
     # Locked first: whoever chooses, and whoever changes the plan, at the same time sees what the other did.
@@ -139,7 +140,7 @@ async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
     locked = await session.scalar(lock) is not None
     terms = await terms_of(session, tenant_id)
     if terms.included.messages is None and terms.included.tokens is None:
-        await agree(session, tenant_id, None)
+        await agree(session, tenant_id, None, since=since)
         await session.execute(delete(row).where(row.tenant_id == tenant_id))
         unbounded = budget.max_tokens.is_(None) & budget.max_cost_micros.is_(None)
         gone = delete(budget).where(budget.tenant_id == tenant_id, unbounded).returning(budget.tenant_id)
@@ -152,7 +153,7 @@ async def refresh_allowance(session: AsyncSession, tenant_id: UUID) -> None:
         await session.execute(made.on_conflict_do_nothing(index_elements=[budget.tenant_id]))
         await session.execute(lock)
         terms = await terms_of(session, tenant_id)
-    await agree(session, tenant_id, terms.agreement)
+    await agree(session, tenant_id, terms.agreement, since=since)
     included = select(row.included_messages, row.included_tokens).where(row.tenant_id == tenant_id)
     before = (await session.execute(included)).one_or_none()
     used = await used_in(session, tenant_id, start=terms.period.start, end=terms.period.end)

@@ -86,3 +86,5 @@ class OverageRow(TenantRow):
     """Of the period of use in which it began; where it goes on beyond, months follow."""
     included_tokens: Mapped[int] = mapped_column(BigInteger)
     micros_per_1k_tokens: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str | None]
+    """Of the price; None in agreements of the time before it was noted, which are in their plan's."""

@@ -14,8 +14,8 @@ how much it is, the console, the outbox to Stripe, operators, asks here, and so 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, text
@@ -38,6 +38,8 @@ class Agreement:
     period_end: datetime
     included_tokens: int
     micros_per_1k_tokens: int
+    currency: str | None = None
+    """Of the price; None in agreements of the time before it was noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,50 +62,76 @@ class SoFar:
     """All tokens of the period, charged or not; None where nothing was agreed in it, and so nothing was counted."""
 
 
-async def agree(session: AsyncSession, tenant_id: UUID, wanted: Agreement | None) -> None:
-    """From now on this is what the tenant agreed to, or nothing. Twice changes nothing.
+CHANGED_WITHIN = timedelta(seconds=100)
+"""How long ago an agreement may have changed when we come to write it down. The outbox tells of nothing so young, so that
+nothing was told yet under the agreement before."""
+
+
+async def agree(
+    session: AsyncSession, tenant_id: UUID, wanted: Agreement | None, *, since: datetime | None = None
+) -> None:
+    """From now on, or since a moment just gone, this is what the tenant agreed to, or nothing. Twice changes nothing.
 
     One at a time for a tenant: the caller holds its row in `usage_budgets`, unless nothing is wanted.
     """
     row, now = OverageRow, clock.now()
+    changed = now if since is None else min(now, max(since, now - CHANGED_WITHIN))
+    if since is not None and wanted is not None and changed < wanted.period_start <= now:
+        changed = wanted.period_start  # the change began a period of its own
     open_one = select(row).where(row.tenant_id == tenant_id, row.until.is_(None)).with_for_update()
     held = await session.scalar(open_one.execution_options(populate_existing=True))
-    since = now
     if held is not None:
+        if wanted is not None and held.currency is None:
+            held.currency = wanted.currency  # of the time before it was noted: prices of a plan keep their currency
         before = _agreement(held)
         if before == wanted:
             return
-        if wanted is not None and _goes_on(before, wanted) and held.period_end <= wanted.period_start <= now:
-            since = wanted.period_start  # the same in the next period: nothing changes but the names of its ends
-        if since <= held.since:
+        if wanted is not None and _follows(before, wanted, now=now):
+            changed = wanted.period_start
+        if changed <= held.since:
+            if since is not None:
+                changed = held.since
             await session.delete(held)
         else:
-            held.until = since
+            held.until = changed
         await session.flush()
     if wanted is not None:
         session.add(
             row(
                 tenant_id=tenant_id,
-                since=since,
+                since=changed,
                 provider=wanted.provider,
                 period_start=wanted.period_start,
                 period_end=wanted.period_end,
                 included_tokens=wanted.included_tokens,
                 micros_per_1k_tokens=wanted.micros_per_1k_tokens,
+                currency=wanted.currency,
             )
         )
         await session.flush()
 
 
 def _agreement(row: OverageRow) -> Agreement:
-    return Agreement(row.provider, row.period_start, row.period_end, row.included_tokens, row.micros_per_1k_tokens)
+    return Agreement(
+        row.provider, row.period_start, row.period_end, row.included_tokens, row.micros_per_1k_tokens, row.currency
+    )
+
+
+def _follows(before: Agreement, after: Agreement, *, now: datetime) -> bool:
+    """Whether it is the next period's, whenever we come to know: the same, or one where no more is included than before.
+
+    Where more is included, what was told of the hours since then is not taken back.
+    """
+    is_next = before.period_end <= after.period_start <= now
+    return is_next and (_goes_on(before, after) or after.included_tokens <= before.included_tokens)
 
 
 def _goes_on(before: Agreement, after: Agreement) -> bool:
-    return (before.provider, before.included_tokens, before.micros_per_1k_tokens) == (
+    return (before.provider, before.included_tokens, before.micros_per_1k_tokens, before.currency) == (
         after.provider,
         after.included_tokens,
         after.micros_per_1k_tokens,
+        after.currency,
     )
 
 
@@ -138,7 +166,7 @@ def _cut(span: OverageRow, until: datetime) -> list[Piece]:
             period_start, period_end = period_end, months_after(period_end, 1)
             continue
         stop = min(period_end, end)
-        agreed = Agreement(span.provider, period_start, period_end, span.included_tokens, span.micros_per_1k_tokens)
+        agreed = replace(_agreement(span), period_start=period_start, period_end=period_end)
         found.append(Piece(start, stop, agreed))
         start = stop
     return found

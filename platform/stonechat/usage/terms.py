@@ -100,7 +100,7 @@ async def terms_of(
     # Money that is not there yet is not spent: neither in a trial nor while a payment is overdue.
     payable = opt_in and not held.lapsed and held.subscription.status == "active"
     if payable and price is not None and included.tokens is not None:
-        agreement = Agreement(held.subscription.provider, start, end, included.tokens, price)
+        agreement = Agreement(held.subscription.provider, start, end, included.tokens, price, held.plan.currency)
         room = None
         if cap is not None and price > 0:
             used = charged.used

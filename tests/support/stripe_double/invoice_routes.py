@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from decimal import Decimal
 from typing import Any
 
 from support.stripe_double import invoice_lines, invoices
 from support.stripe_double.account import Account
-from support.stripe_double.catalog import changed
+from support.stripe_double.catalog import changed, new_price
 from support.stripe_double.customers import attached
 from support.stripe_double.invoice_bodies import build
-from support.stripe_double.pricing import Part, added, cost_of
+from support.stripe_double.pricing import Part, added, cost_of, rounded
 from support.stripe_double.refusals import Refused
 from support.stripe_double.routing import Call, listed, route
 from support.stripe_double.subscription_changes import invoice_item, new_items, prorations
@@ -193,13 +194,44 @@ def create_invoice_item(call: Call) -> Json:
     subscription = (
         account.named("subscription", call.params["subscription"], "subscription") if call.get("subscription") else None
     )
-    quantity = call.get("quantity", 1)
-    pricing = call.get("pricing")
-    price = account.named("price", pricing["price"], "pricing[price]") if pricing else None
-    part = cost_of(price, quantity)[0] if price else Part(quantity, call.params["amount"], None)
     now = account.now(customer["test_clock"])
-    return invoice_item(account, customer["id"], part=part, price=price, period=(now, now), subscription=subscription,
-                        words=call.get("description", ""), currency=call.get("currency", "usd"))  # fmt: skip
+    part, price, currency = _what_is_charged(call)
+    living = [one for one in account.rows("subscription") if one["customer"] == customer["id"] and not one["ended_at"]]
+    if any(one["currency"] != currency for one in living):
+        raise Refused("You cannot combine currencies on a single customer.", param="currency")
+    period = call.get("period", {"start": now, "end": now})
+    if period["end"] < period["start"]:
+        raise Refused("`period[end]` must be greater than or equal to `period[start]`.", param="period")
+    row = invoice_item(account, customer["id"], part=part, price=price, period=(period["start"], period["end"]),
+                       subscription=subscription, words=call.get("description", ""), currency=currency)  # fmt: skip
+    row |= {"metadata": call.get("metadata", {}), "discountable": call.get("discountable", True)}
+    return row
+
+
+def _what_is_charged(call: Call) -> tuple[Part, Json | None, str]:
+    """By a price that there is, by one made for this item alone, or as a plain amount, which has no quantity."""
+    account, quantity = call.account, call.get("quantity", 1)
+    given = [name for name in ("amount", "pricing", "price_data", "unit_amount_decimal") if name in call.params]
+    if len(given) != 1:
+        raise Refused("Specify one of `amount`, `pricing`, `price_data` and `unit_amount_decimal`.", param="amount")
+    if given == ["amount"]:
+        if "quantity" in call.params or not call.get("currency"):
+            raise Refused("`amount` goes with `currency`, and without `quantity`.", param="amount")
+        return Part(1, call.params["amount"], None), None, call.params["currency"]
+    if given == ["unit_amount_decimal"]:
+        unit = Decimal(call.params["unit_amount_decimal"])
+        return Part(quantity, rounded(unit * quantity), unit), None, call.params["currency"]
+    if given == ["pricing"]:
+        price = account.named("price", call.params["pricing"]["price"], "pricing[price]")
+    else:
+        data = call.params["price_data"]
+        account.named("product", data["product"], "price_data[product]")
+        price = new_price(account, {**data, "active": False})
+    if price["recurring"]:
+        raise Refused("The price specified is set to `type=recurring`: an item takes `one_time` ones.", param="price")
+    if call.get("currency", price["currency"]) != price["currency"]:
+        raise Refused("The currency is not the price's.", param="currency")
+    return cost_of(price, quantity)[0], price, price["currency"]
 
 
 @route("GET", "/v1/invoiceitems/{id}", "InvoiceItemRetrieveParams")
@@ -209,8 +241,18 @@ def get_invoice_item(call: Call) -> Json:
 
 @route("GET", "/v1/invoiceitems", "InvoiceItemListParams")
 def list_invoice_items(call: Call) -> Json:
-    rows = [row for row in call.account.rows("invoiceitem") if not call.get("pending") or row["invoice"] is None]
+    pending = call.get("pending")
+    rows = [row for row in call.account.rows("invoiceitem") if pending is None or pending == (row["invoice"] is None)]
     return listed(call, rows, equal=("customer", "invoice"))
+
+
+@route("DELETE", "/v1/invoiceitems/{id}", "InvoiceItemDeleteParams")
+def delete_invoice_item(call: Call) -> Json:
+    row = call.account.find("invoiceitem", call.id)
+    if row["invoice"] is not None and call.account.objects[row["invoice"]]["status"] != "draft":
+        raise Refused("This item is on an invoice that is no draft any more.", code="invoice_not_editable")
+    call.account.emit("invoiceitem.deleted", row)
+    return call.account.drop("invoiceitem", call.id)
 
 
 @route("GET", "/v1/invoice_payments", "InvoicePaymentListParams")
