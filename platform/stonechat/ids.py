@@ -19,9 +19,25 @@ MAX_ID_LENGTH = 128
 """Ids that clients bring (ChatKit allows any text) may have at most this many characters."""
 
 
+_CHANCES: list[int] = []
+"""Numbers of 80 random bits, each for one id: the kernel is asked for many at a time, which costs no more than one."""
+_CHANCES_AT_ONCE = 200
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CHANCES.clear)  # or two processes would make the same ids
+
+
+def _chance() -> int:
+    while True:
+        try:
+            return _CHANCES.pop()  # safe from any thread
+        except IndexError:
+            drawn = os.urandom(10 * _CHANCES_AT_ONCE)
+            _CHANCES.extend(int.from_bytes(drawn[at : at + 10]) for at in range(0, len(drawn), 10))
+
+
 def new_id(prefix: str) -> str:
     """A new id such as `agt_01jd…`; ids made in later milliseconds sort after it."""
-    moment, chance, pairs = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10)), _PAIRS
+    moment, chance, pairs = time.time_ns() // 1_000_000, _chance(), _PAIRS
     # Written out, because every turn makes half a dozen of them.
     return (
         f"{prefix}_{pairs[moment >> 40 & 1023]}{pairs[moment >> 30 & 1023]}{pairs[moment >> 20 & 1023]}"

@@ -193,7 +193,7 @@ class Run:
                     pending.append(update.content_index, update.delta)
                 elif item_id in self._hidden:
                     return
-                frame = self._encoder.text_delta(len(self.frames) + 1, item_id, update.content_index, update.delta)
+                frame = self._encoder.text_delta(self.frames.count + 1, item_id, update.content_index, update.delta)
                 self._append(frame)
                 return
             if pending is not None:
@@ -235,18 +235,18 @@ class Run:
 
     def publish(self, event: ThreadStreamEvent) -> None:
         """Give the event its number and hand it to whoever listens."""
-        self._append(self._encoder.event(len(self.frames) + 1, event))
+        self._append(self._encoder.event(self.frames.count + 1, event))
 
     def publish_ready(self, data: str) -> None:
         """Publish an event whose JSON is at hand."""
-        self._append(self._encoder.ready(len(self.frames) + 1, data))
+        self._append(self._encoder.ready(self.frames.count + 1, data))
 
     def _append(self, frame: bytes) -> None:
         size = len(frame)
         self.bytes += size
         self.unstored_bytes += size
         # Once the run is ending, what is left to say is little and must be said.
-        if not self.finishing and (len(self.frames) >= MAX_EVENTS or self.bytes > MAX_BYTES):
+        if not self.finishing and (self.frames.count >= MAX_EVENTS or self.bytes > MAX_BYTES):
             raise AnswerTooLong("The answer grew too long and was cut off.")
         if not self.unstored_since:
             self.unstored_since = self.woken_at = asyncio.get_running_loop().time()

@@ -9,10 +9,7 @@ import time
 from collections import OrderedDict
 from math import floor
 
-from limits.aio.storage import SlidingWindowCounterSupport
-from limits.aio.storage import Storage as AsyncStorage
 from limits.storage import Storage
-from limits.storage.base import TimestampedSlidingWindow
 
 MAX_COUNTERS = 200_000
 MEMORY_URI = "stonechat+memory://"
@@ -84,54 +81,27 @@ class Windows:
         return size
 
 
-class MemoryStorage(AsyncStorage, SlidingWindowCounterSupport, TimestampedSlidingWindow):
-    """For the asynchronous limiter. Nothing in it awaits, so that no two hits interleave."""
+class MemoryCounts:
+    """Sliding windows in this process, asked as the engine's storages are. Nothing in it awaits, so no two hits interleave."""
 
-    STORAGE_SCHEME = None
+    def __init__(self, max_windows: int = MAX_COUNTERS) -> None:
+        self._windows = Windows(max_windows)
 
-    def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
-        super().__init__()
-        self._counters = Counters(max_counters)
-        self._windows = Windows(max_counters)
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return ValueError
-
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        return self._counters.add(key, amount, expiry=expiry, now=time.time())
-
-    async def get(self, key: str) -> int:
-        return self._counters.get(key, now=time.time())
-
-    async def get_expiry(self, key: str) -> float:
-        return self._counters.expires_at(key, now=time.time())
-
-    async def check(self) -> bool:
-        return True
-
-    async def reset(self) -> int | None:
-        return self._counters.reset() + self._windows.reset()
-
-    async def clear(self, key: str) -> None:
-        self._counters.forget(key)
-
-    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int) -> bool:
+        """Count one, unless the limit is used up."""
         window, passed = divmod(time.time(), expiry)
         previous, current = self._windows.counts(key, int(window))
-        if floor(previous * (expiry - passed) / expiry + current) + amount > limit:
+        if floor(previous * (expiry - passed) / expiry + current) + 1 > limit:
             return False
-        self._windows.put(key, int(window), (previous, current + amount))
+        self._windows.put(key, int(window), (previous, current + 1))
         return True
 
     async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
+        """What `state_of` reads."""
         window, passed = divmod(time.time(), expiry)
         previous, current = self._windows.counts(key, int(window))
         left = expiry - passed
         return previous, left if previous else 0.0, current, left + expiry
-
-    async def clear_sliding_window(self, key: str, expiry: int) -> None:  # noqa: ARG002
-        self._windows.forget(key)
 
 
 class SyncMemoryStorage(Storage):

@@ -9,18 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from limits.aio.storage.redis import RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from limits import RateLimitItem, RateLimitItemPerMinute
 from stonechat import ids, metrics
 from stonechat.errors import RateLimited, TooManyConcurrent
 from stonechat.identity.caller import Caller
-from stonechat.limits.counters import MemoryStorage
+from stonechat.limits.counters import MemoryCounts
 from stonechat.limits.rules import RulesCache
 from stonechat.limits.slots import LocalSlots, RedisSlots, Slots
 from stonechat.limits.state import LimitState, state_of
@@ -49,23 +47,29 @@ _SENTENCES = {
 Answer = TypeVar("Answer")
 
 
+class _Counts(Protocol):
+    """The part of the engine's storages that is asked here, with keys of our own."""
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int) -> bool: ...
+
+    async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]: ...
+
+
 class _Store:
     """Where the counts are: one process's memory, or Redis for all."""
 
-    def __init__(self, limiter: SlidingWindowCounterRateLimiter, slots: Slots) -> None:
-        self.limiter, self.slots = limiter, slots
+    def __init__(self, counts: _Counts, slots: Slots) -> None:
+        self._counts, self.slots = counts, slots
 
-    async def hit(self, name: str, quota: int, *key: str) -> LimitState | None:
+    async def hit(self, name: str, quota: int, key: str) -> LimitState | None:
         """Count one; the limit's state if it was used up already."""
-        if await self.limiter.hit(_per_minute(quota), name, *key):
+        if await self._counts.acquire_sliding_window_entry(f"{name}/{quota}/{key}", quota, WINDOW_SECONDS):
             return None
-        return await self.state(name, quota, *key)
+        return await self.state(name, quota, key)
 
-    async def state(self, name: str, quota: int, *key: str) -> LimitState:
+    async def state(self, name: str, quota: int, key: str) -> LimitState:
         """What is left of a limit."""
-        storage = self.limiter.storage
-        assert isinstance(storage, MemoryStorage | RedisStorage)  # noqa: S101
-        counts = await storage.get_sliding_window(_per_minute(quota).key_for(name, *key), WINDOW_SECONDS)
+        counts = await self._counts.get_sliding_window(f"{name}/{quota}/{key}", WINDOW_SECONDS)
         return state_of(name, quota=quota, window=WINDOW_SECONDS, counts=counts)
 
 
@@ -79,7 +83,7 @@ class Limiter:
     def __init__(self, settings: Settings, *, rules: RulesCache) -> None:
         self._settings = settings
         self.rules = rules
-        self._local = _Store(SlidingWindowCounterRateLimiter(MemoryStorage()), LocalSlots())
+        self._local = _Store(MemoryCounts(), LocalSlots())
         self._shared: _Store | None = None
         self._redis: Redis | None = None
         self._paused_until = 0.0
@@ -96,7 +100,7 @@ class Limiter:
                 key_prefix="stonechat:limits",
                 connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]  # typed for what stands in a URL
             )
-            self._shared = _Store(SlidingWindowCounterRateLimiter(storage), RedisSlots(self._redis))
+            self._shared = _Store(storage, RedisSlots(self._redis))
 
     async def check_message(self, caller: Caller, *, address: ClientAddress | None = None) -> LimitState:
         """Count one message; raises `RateLimited`, with `Retry-After`, once a limit is used up.
@@ -107,11 +111,11 @@ class Limiter:
         if address is not None:
             await self.check_address(address)
         rules = await self.rules.rules_of(caller.tenant_id)
-        tenant, agent, user = caller.tenant_id.hex, caller.agent_id, caller.user_id
-        quota = rules.visitor.messages_per_minute
+        tenant, quota = caller.tenant_id.hex, rules.visitor.messages_per_minute
+        visitor = f"{tenant}/{caller.user_id}"
         hits = (
-            ("visitor", quota, tenant, user),
-            ("agent", rules.agent.messages_per_minute, tenant, agent),
+            ("visitor", quota, visitor),
+            ("agent", rules.agent.messages_per_minute, f"{tenant}/{caller.agent_id}"),
             ("tenant", rules.tenant.messages_per_minute, tenant),
         )
 
@@ -119,7 +123,7 @@ class Limiter:
             for hit in hits:
                 if (refused := await store.hit(*hit)) is not None:
                     raise limited(refused)
-            return await store.state("visitor", quota, tenant, user)
+            return await store.state("visitor", quota, visitor)
 
         return await self._with_store(count)
 
@@ -130,11 +134,11 @@ class Limiter:
 
     async def check_upload(self, caller: Caller) -> None:
         """Count one file that is about to be attached; raises `RateLimited`."""
-        await self._hit("upload", UPLOADS_PER_MINUTE, caller.tenant_id.hex, caller.user_id)
+        await self._hit("upload", UPLOADS_PER_MINUTE, f"{caller.tenant_id.hex}/{caller.user_id}")
 
     async def check_privacy(self, caller: Caller) -> None:
         """Count one export or erasure; raises `RateLimited`."""
-        await self._hit("privacy", PRIVACY_PER_MINUTE, caller.tenant_id.hex, caller.user_id)
+        await self._hit("privacy", PRIVACY_PER_MINUTE, f"{caller.tenant_id.hex}/{caller.user_id}")
 
     @asynccontextmanager
     async def answering(self, caller: Caller) -> AsyncIterator[None]:
@@ -165,8 +169,8 @@ class Limiter:
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _hit(self, name: str, quota: int, *key: str) -> None:
-        refused = await self._with_store(lambda store: store.hit(name, quota, *key))
+    async def _hit(self, name: str, quota: int, key: str) -> None:
+        refused = await self._with_store(lambda store: store.hit(name, quota, key))
         if refused is not None:
             raise limited(refused)
 
@@ -209,8 +213,3 @@ def address_key(address: ClientAddress) -> str:
     if isinstance(parsed, IPv6Address):
         return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
     return str(parsed)
-
-
-@lru_cache(maxsize=4096)
-def _per_minute(quota: int) -> RateLimitItem:
-    return RateLimitItemPerMinute(quota)
