@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Generator
 from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import text
 
-from stonechat import ids
 from stonechat.accounts.passwords import PASSWORDS
 from stonechat.db.session import Database
 from stonechat.serving import quiet_the_collector
 from support.postgres import TestDatabase, admin_server, migrated_database
-
-MakeTenant = Callable[[], Awaitable[UUID]]
+from support.routes import remember_routes
+from support.tenants import MakeTenant, tenant_maker
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,6 +37,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from support.schedule import RoomScheduling
 
     return RoomScheduling(config, log)
+
+
+def pytest_configure() -> None:
+    remember_routes()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,17 +74,7 @@ async def database(test_database: TestDatabase) -> AsyncIterator[Database]:
 @pytest.fixture(scope="session")
 def make_tenant(database: Database) -> MakeTenant:
     """Creates a tenant (a bare row) and returns its id."""
-
-    async def make() -> UUID:
-        tenant_id = ids.new_tenant_id()
-        async with database.tenant(tenant_id) as session:
-            await session.execute(
-                text("insert into tenants (tenant_id, name) values (:id, :name)"),
-                {"id": tenant_id, "name": f"Tenant {tenant_id.hex[:8]}"},
-            )
-        return tenant_id
-
-    return make
+    return tenant_maker(database)
 
 
 @pytest.fixture
