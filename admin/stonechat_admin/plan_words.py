@@ -10,7 +10,7 @@ from math import ceil
 
 from stonechat.plans.entitlements import Entitlements
 from stonechat.plans.subscription import Subscription
-from stonechat.plans.terms import NUMBER_FIELDS, Feature, PlanTerms
+from stonechat.plans.terms import MAX_WEBHOOK_ENDPOINTS, NUMBER_FIELDS, Feature, PlanTerms
 from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES, amount, money, value_in_words
 from stonechat.usage.allowance import AllowanceState
 from stonechat.usage.report import Days, UsageRow
@@ -175,6 +175,11 @@ def numbers_of(terms: PlanTerms) -> list[str]:
         many(terms.agents, "agent", "agents"),
         many(terms.seats, "seat", "seats"),
         many(terms.sources, "source", "sources"),
+        many(
+            MAX_WEBHOOK_ENDPOINTS if terms.webhook_endpoints is None else terms.webhook_endpoints,
+            "webhook endpoint",
+            "webhook endpoints",
+        ),
         "Conversations kept for ever"
         if terms.retention_days is None
         else f"Conversations kept for {terms.retention_days:,} days",
@@ -208,9 +213,9 @@ def differences(now: PlanTerms, then: PlanTerms) -> list[Difference]:
     found = []
     for field in NUMBER_FIELDS:
         old, new = getattr(now, field), getattr(then, field)
-        if old != new:
+        before, after = (value_in_words(field, value, then.currency) for value in (old, new))
+        if before != after:
             better = _more(field, old, new)
-            before, after = (value_in_words(field, value, then.currency) for value in (old, new))
             found.append(Difference(FIELD_NAMES[field], before, after, better))
     for feature in Feature:
         had, has = feature in now.features, feature in then.features

@@ -10,8 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from stonechat.jobs import GiveUp, enqueue
+from stonechat.operator import revenue
+from stonechat.operator.books import forget_old_invoices
 from stonechat.operator.deletion import AT_ONCE, delete_due_tenants
 from stonechat.operator.models import TenantDeletionRow
+from stonechat.operator.summaries import refresh_summaries
+from stonechat.usage.report import today
 from support.console import Browser, ConsoleWorld
 from support.jobs import running, until
 from support.operators import at_desk, press
@@ -124,20 +128,66 @@ async def test_the_log_of_a_deleted_tenants_mails_goes_with_it(world: ConsoleWor
     assert not (await desk.page(f"/operator/mail?recipient={email}")).all("#mails")
 
 
-async def test_invoices_written_here_go_with_a_tenant_as_its_page_says(world: ConsoleWorld) -> None:
+async def sums(world: ConsoleWorld) -> tuple[int, int, int]:
+    """Invoices, invoiced and paid of this month in the currency of this test alone."""
+    await refresh_summaries(world.services.database)
+    async with world.services.database.platform() as session:
+        months = await revenue.revenue_months(session)
+    month = next(row for row in months if (row.month, row.currency) == (today().replace(day=1), "isk"))
+    return month.invoices, month.invoiced_cents, month.paid_cents
+
+
+async def test_the_books_keep_what_a_deleted_tenant_was_invoiced_and_paid(world: ConsoleWorld) -> None:
     desk, tenant_id = await at_desk(world), await world.another_tenant("Billed by hand")
+    lines = '[{"description": "Pro", "amount_cents": 900}]'
     async with world.services.database.tenant(tenant_id) as session:
-        written = """insert into invoices (tenant_id, invoice_id, provider, status, currency, total_cents, tax_cents, due_cents,
-                         paid_cents, lines, created_at)
-                     values (:id, 'inv_1', 'manual', 'open', 'usd', 900, 0, 900, 0, '[]', now())"""
-        await session.execute(text(written), {"id": tenant_id})
+        written = """insert into invoices (tenant_id, invoice_id, provider, number, status, currency, total_cents, tax_cents,
+                         due_cents, paid_cents, lines, created_at, paid_at, billed_name)
+                     values (:id, 'inv_1', 'manual', 'N-1', 'open', 'isk', 900, 0, 900, 0, :lines, now(), null, 'Old Name Ltd'),
+                            (:id, 'inv_2', 'manual', 'N-2', 'paid', 'isk', 700, 0, 0, 700, :lines, now(), now(), null),
+                            (:id, 'in_3', 'stripe', 'S-3', 'paid', 'isk', 500, 50, 0, 500, :lines, now(), now(), null),
+                            (:id, 'in_4', 'stripe', null, 'draft', 'isk', 300, 0, 300, 0, :lines, now(), null, null)"""
+        await session.execute(text(written), {"id": tenant_id, "lines": lines})
+    assert await sums(world) == (3, 2_100, 1_200)
     page = await desk.page(f"/operator/tenants/{tenant_id}")
-    assert "accounts and invoices written here go for good" in page.text
+    assert "of each invoice its number, dates, amounts, currency and the name" in page.text
     await due(desk, tenant_id)
     assert await sweep(world) == 1
     async with world.services.database.platform() as session:
         left = "select count(*) from invoices where tenant_id = :id"
         assert await session.scalar(text(left), {"id": tenant_id}) == 0
+    assert await sums(world) == (3, 2_100, 1_200), "as before"
+    page = await desk.page("/operator/books")
+    rows = {row.text(separator=" ").split()[0]: row.text(separator=" ") for row in page.all("#kept tr")}
+    assert rows.keys() >= {"N-1", "N-2", "S-3"}
+    assert "Old Name Ltd" in rows["N-1"]
+    assert "Billed by hand" in rows["N-2"]
+    taken = (await desk.page("/operator/books/export")).response.text
+    assert f"{tenant_id},inv_1,manual,N-1,Old Name Ltd,open,isk,900,0,0" in taken
+    async with world.services.database.platform() as session:
+        kept = "select lines::text from kept_invoices where tenant_id = :id order by invoice_id"
+        assert list(await session.scalars(text(kept), {"id": tenant_id})) == ["[]", lines, lines]
+    for _ in range(2):
+        await press(desk, f"/operator/books/{tenant_id}/inv_1/paid")
+    await press(desk, f"/operator/books/{tenant_id}/in_3/paid", status=404)
+    assert await sums(world) == (3, 2_100, 2_100), "paid after its tenant had gone"
+
+
+async def test_books_are_the_platforms_own_and_kept_as_long_as_the_law_asks(world: ConsoleWorld) -> None:
+    await refused(world, "select * from kept_invoices")
+    tenant_id = uuid4()
+    async with world.services.database.platform() as session:
+        for number, years in ((1, 10), (2, 12)):
+            await session.execute(
+                text("""insert into kept_invoices (tenant_id, invoice_id, provider, status, currency, total_cents, tax_cents,
+                            paid_cents, billed_name, lines, created_at, kept_at)
+                        values (:id, :invoice, 'manual', 'paid', 'isk', 1, 0, 1, 'X', '[]', now() - make_interval(years => :n), now())"""),
+                {"id": tenant_id, "invoice": f"inv_{number}", "n": years},
+            )  # fmt: skip
+        await forget_old_invoices(session)
+        left = text("select invoice_id from kept_invoices where tenant_id = :id")
+        assert list(await session.scalars(left, {"id": tenant_id})) == ["inv_1"]
+        await session.execute(text("delete from kept_invoices where tenant_id = :id"), {"id": tenant_id})
 
 
 async def test_once_its_deletion_has_begun_a_tenant_is_not_opened_again(world: ConsoleWorld) -> None:

@@ -140,7 +140,7 @@ async def test_an_exception_is_laid_over_the_plan_and_explained(database: Databa
     assert not held.has(Feature.DICTATION)
     assert after.terms == STARTER.model_copy(update={"features": STARTER.features - {Feature.DICTATION}})
     lines = {line.field: line for line in held.explain}
-    assert len(lines) == len(held.explain) == 7 + len(Feature)
+    assert len(lines) == len(held.explain) == 8 + len(Feature)
     assert lines["agents"].in_words == "Starter: 3. Exception until 1 March 2999: 7. Reason: They asked."
     assert (lines["agents"].plan_value, lines["agents"].override_value, lines["agents"].effective) == (3, 7, 7)
     assert lines["mcp_servers"].in_words.startswith("Starter: not included. Exception until 1 March 2999: included.")

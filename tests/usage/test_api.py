@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -67,6 +68,38 @@ async def test_usage_is_told_by_day_agent_and_model(api: httpx.AsyncClient) -> N
     assert [(row["agent_id"], row["input_tokens"]) for row in agents] == [("agt_1", 1800)]
     nothing = (await api.get("/api/v1/usage", params={"start": "2020-01-01", "end": "2020-02-01"})).json()
     assert (nothing["data"], nothing["total"]["answers"]) == ([], 0)
+
+
+@pytest.mark.parametrize("group_by", ["day", "agent", "model", "all"])
+async def test_usage_comes_in_pages_that_neither_skip_nor_repeat(
+    api: httpx.AsyncClient, services: Services, tenant_id: UUID, group_by: str
+) -> None:
+    async with services.database.tenant(tenant_id) as session:
+        for number in range(7):
+            entry = ledger_entry(
+                tenant_id, "usr_1", agent_id=f"agt_{number % 4}", provider="openai", model=f"gpt-{number % 3}",
+                input_tokens=100, output_tokens=number % 2,
+            )  # fmt: skip
+            object.__setattr__(entry, "occurred_at", entry.occurred_at - timedelta(days=number % 5))
+            await settle(session, tenant_id, run_id=f"run_p{number}", entries=[entry])
+    params: dict[str, Any] = {"group_by": group_by}
+    whole = (await api.get("/api/v1/usage", params=params)).json()
+    assert whole["next_cursor"] is None, "without a limit everything comes at once, as ever"
+    found: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (await api.get("/api/v1/usage", params=params | {"limit": 2} | cursor)).json()
+        assert page["total"] == whole["total"]
+        found += page["data"]
+        if page["next_cursor"] is None:
+            break
+        assert len(page["data"]) == 2
+        cursor = {"cursor": page["next_cursor"]}
+    assert found == whole["data"]
+    assert len(found) >= 4
+    other = "agent" if group_by == "day" else "day"
+    wrong = await api.get("/api/v1/usage", params={"group_by": other, "limit": 2} | cursor)
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
 
 
 @pytest.mark.parametrize(

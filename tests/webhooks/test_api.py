@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
@@ -14,6 +15,9 @@ from stonechat.accounts.actor import Scope, system
 from stonechat.accounts.api_keys import create_api_key
 from stonechat.accounts.audit import list_audit
 from stonechat.db.session import Database
+from stonechat.errors import InvalidInput
+from stonechat.plans.entitlements import entitlements
+from stonechat.plans.overrides import add_override
 from stonechat.webhooks.endpoints import MAX_ENDPOINTS
 from support.console import ConsoleWorld, console_world
 from support.loopback import plain, serve
@@ -114,6 +118,35 @@ async def test_a_tenant_has_room_for_twenty(api: httpx.AsyncClient) -> None:
     page = (await api.get(E, params={"limit": 15})).json()
     rest = (await api.get(E, params={"limit": 15, "cursor": page["next_cursor"]})).json()
     assert (len(page["data"]), len(rest["data"]), rest["next_cursor"]) == (15, 5, None)
+
+
+async def test_a_plan_says_how_many_and_no_two_at_once_are_both_the_last(
+    world: ConsoleWorld, api: httpx.AsyncClient, tenant_id: UUID
+) -> None:
+    async with world.services.database.tenant(tenant_id) as session:
+        await add_override(
+            session, tenant_id, field="webhook_endpoints", value=2, reason="Small.", expires_at=None, by="opr_test"
+        )
+    answers = await asyncio.gather(*(api.post(E, json={"url": URL}) for _ in range(5)))
+    assert sorted(answer.status_code for answer in answers) == [201, 201, 403, 403, 403]
+    refused = next(answer.json() for answer in answers if answer.status_code == 403)
+    assert (refused["code"], refused["limit"], refused["included"]) == ("plan_limit", "webhook_endpoints", 2)
+    assert "2 webhook endpoints" in refused["detail"]
+    async with world.services.database.tenant(tenant_id) as session:
+        line = next(line for line in (await entitlements(session, tenant_id)).explain if line.override_id)
+    assert line.label == "Webhook endpoints"
+    with pytest.raises(InvalidInput):
+        async with world.services.database.tenant(tenant_id) as session:
+            await add_override(
+                session, tenant_id, field="webhook_endpoints", value=21, reason="x", expires_at=None, by="opr_test"
+            )
+
+
+async def test_no_two_at_once_are_both_the_twentieth(api: httpx.AsyncClient) -> None:
+    for _ in range(MAX_ENDPOINTS - 1):
+        assert (await api.post(E, json={"url": URL})).status_code == 201
+    answers = await asyncio.gather(*(api.post(E, json={"url": URL}) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
 
 
 async def test_to_read_takes_less_than_to_change(world: ConsoleWorld, api: httpx.AsyncClient, tenant_id: UUID) -> None:

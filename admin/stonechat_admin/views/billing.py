@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
@@ -18,12 +18,13 @@ from stonechat.knowledge.quota import sources_held
 from stonechat.plans.catalog import list_plans
 from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.subscription import usage_period
-from stonechat.plans.terms import SELF_HOSTED, Feature, PlanTerms
-from stonechat.plans.words import FEATURE_NAMES, money, value_in_words
+from stonechat.plans.terms import SELF_HOSTED, Bound, Feature, PlanTerms
+from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES, money, value_in_words
 from stonechat.privacy.retention import get_retention
 from stonechat.usage.allowance import AllowanceState, allowance_state
 from stonechat.usage.prices import MICROS
 from stonechat.usage.report import Days, today, usage_report
+from stonechat.webhooks.endpoints import endpoints_held
 from stonechat_admin.auth import Admin, Console, Viewer
 from stonechat_admin.forms import Filled
 from stonechat_admin.plan_words import (
@@ -168,11 +169,13 @@ async def _beyond(console: Console, wanted: PlanTerms) -> list[tuple[str, int, i
         "agents": agents_at_work(console.tenant_id),
         "seats": seats_taken(console.tenant_id),
         "sources": sources_held(console.tenant_id),
+        "webhook_endpoints": endpoints_held(console.tenant_id),
     }
     counted = select(*(query.scalar_subquery() for query in counting.values()))
     have = dict(zip(counting, (await console.session.execute(counted)).one(), strict=True))
     found = [(bound, int(number), getattr(wanted, bound)) for bound, number in have.items()]
-    return [(bound, number, most) for bound, number, most in found if most is not None and number > most]
+    names = {bound: FIELD_NAMES[bound].lower() for bound in get_args(Bound)}
+    return [(names[bound], number, most) for bound, number, most in found if most is not None and number > most]
 
 
 @router.get(f"{PATH}/invoices")

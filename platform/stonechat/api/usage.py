@@ -21,16 +21,24 @@ from stonechat.usage.allowance import AllowanceState, Steps
 from stonechat.usage.prices import CURRENCY, OwnPrice, OwnPrices
 from stonechat.usage.quota import Budget, BudgetState
 from stonechat.usage.report import Days, GroupBy, UsageRow
+from stonechat.usage.report_pages import usage_page
 from stonechat.web.csv_files import csv_text
-from stonechat.web.paging import Cursor, Limit, Page
+from stonechat.web.paging import MAX_PAGE, Cursor, Limit, Page
 
 router = APIRouter(prefix="/usage", tags=["Usage"], dependencies=[Depends(limit_address)])
 
 DEFAULT_DAYS = 30
+PageLimit = Annotated[
+    int | None,
+    Query(ge=1, le=MAX_PAGE, description=f"How many to return at most. Without it: {report.MAX_ROWS:,}."),
+]
 
 
 class Usage(BaseModel):
-    """What was used from `start` to `end` (UTC days, both included). Money is in millionths of the currency."""
+    """What was used from `start` to `end` (UTC days, both included). Money is in millionths of the currency.
+
+    `total` is of all of it, whichever page this is.
+    """
 
     start: date
     end: date
@@ -38,6 +46,8 @@ class Usage(BaseModel):
     group_by: GroupBy
     total: UsageRow
     data: list[UsageRow]
+    next_cursor: str | None = None
+    """Null on the last page."""
 
 
 class Prices(BaseModel):
@@ -62,10 +72,23 @@ AskedDays = Annotated[Days, Depends(asked_days)]
 
 
 @router.get("", summary="Get usage by day, agent or model")
-async def get_usage(actor: ApiActor, session: TenantSession, days: AskedDays, group_by: GroupBy = "day") -> Usage:
-    rows = await report.usage_report(session, actor, days=days, by=group_by)
+async def get_usage(
+    actor: ApiActor,
+    session: TenantSession,
+    days: AskedDays,
+    group_by: GroupBy = "day",
+    limit: PageLimit = None,
+    cursor: Cursor = None,
+) -> Usage:
+    page, total = await usage_page(session, actor, days=days, by=group_by, limit=limit, cursor=cursor)
     return Usage(
-        start=days.first, end=days.last, currency=CURRENCY, group_by=group_by, total=report.total(rows), data=rows
+        start=days.first,
+        end=days.last,
+        currency=CURRENCY,
+        group_by=group_by,
+        total=total,
+        data=page.data,
+        next_cursor=page.next_cursor,
     )
 
 

@@ -1,7 +1,7 @@
 """Deleting a tenant whose time has come: its subscription, its files, its index, its jobs, its rows; each step can be repeated.
 
-What stays: the ledger of use and its sums, invoices at Stripe, and the audit logs. Everything that people wrote or uploaded
-goes, and so do invoices written here.
+What stays: the ledger of use and its sums, what bookkeeping needs of invoices (see `books.py`), what is at Stripe, and the audit
+logs. Everything that people wrote or uploaded goes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from stonechat.billing.service import BillingService
 from stonechat.db.session import Database
 from stonechat.jobs import forget_jobs
 from stonechat.knowledge.deps import Knowledge
+from stonechat.operator.books import keep_invoices
 from stonechat.operator.models import OperatorAuditRow, TenantDeletionRow
 
 BATCH = 5000
@@ -82,6 +83,7 @@ async def _delete(database: Database, knowledge: Knowledge, billing: BillingServ
         now = clock.now()
         tried = {"begun_at": func.coalesce(row.begun_at, now), "tried_at": now, "attempts": row.attempts + 1}
         began = await session.scalar(update(row).where(mine).values(tried).returning(row.asked_by))
+        name = await session.scalar(select(row.tenant_name).where(row.tenant_id == tenant_id))
         if began is not None:
             listed = "insert into suspended_tenants (tenant_id, reason, suspended_by) values (:tenant, 'It is deleted.', :by)"
             await session.execute(text(f"{listed} on conflict do nothing"), {"tenant": tenant_id, "by": began})
@@ -90,6 +92,8 @@ async def _delete(database: Database, knowledge: Knowledge, billing: BillingServ
     async with database.tenant(tenant_id) as session:  # nobody writes any more while it goes
         await session.execute(update(Tenant).where(Tenant.tenant_id == tenant_id).values(status="suspended"))
     await billing.before_deletion(tenant_id)
+    async with database.platform() as session:
+        await keep_invoices(session, tenant_id, name=name or "")
     await knowledge.index.drop_tenant(tenant_id)
     await knowledge.files.delete_tenant(tenant_id)
     await delete_rows(database, tenant_id)

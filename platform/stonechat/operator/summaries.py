@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock
 from stonechat.db.session import Database
+from stonechat.operator.books import forget_old_invoices
 from stonechat.plans.platform_settings import DEFAULT_PLAN, get_setting
 from stonechat.plans.terms import BUILT_IN, SELF_HOSTED
 from stonechat.usage.report import today
@@ -131,13 +132,18 @@ _DAYS = """
 
 _INVOICED = """
     insert into platform_months (month, currency, invoices, invoiced_cents, paid_cents)
+    with books as (
+        select status, currency, total_cents, paid_cents, created_at, paid_at from invoices
+        union all
+        select status, currency, total_cents, paid_cents, created_at, paid_at from kept_invoices k
+        where not exists (select 1 from invoices i where i.tenant_id = k.tenant_id and i.invoice_id = k.invoice_id))
     select month, currency, sum(invoices), sum(invoiced), sum(paid) from (
         select date_trunc('month', created_at at time zone 'UTC')::date as month, currency, count(*) as invoices,
             sum(total_cents)::bigint as invoiced, 0::bigint as paid
-        from invoices where status in ('open', 'paid', 'uncollectible') group by 1, 2
+        from books where status in ('open', 'paid', 'uncollectible') group by 1, 2
         union all
         select date_trunc('month', paid_at at time zone 'UTC')::date, currency, 0, 0, sum(paid_cents)::bigint
-        from invoices where status = 'paid' and paid_at is not null group by 1, 2
+        from books where status = 'paid' and paid_at is not null group by 1, 2
         union all  -- so that a sum falls to nothing with the last invoice that is taken back
         select month, currency, 0, 0, 0 from platform_months where month >= cast(:last_month as date)) each
     where month >= cast(:last_month as date)
@@ -145,8 +151,8 @@ _INVOICED = """
     group by month, currency
     on conflict (month, currency) do update set invoices = excluded.invoices,
         invoiced_cents = excluded.invoiced_cents, paid_cents = excluded.paid_cents"""
-"""This month and the last are summed anew from the invoices there are. Older ones stay as they were, since the invoices of a
-tenant that is deleted are gone."""
+"""This month and the last are summed anew from the invoices there are, and from those that were kept of tenants that are gone.
+Older ones stay as they were: of the time before invoices were kept, those of deleted tenants are in no table any more."""
 
 
 async def refresh_summaries(database: Database) -> None:
@@ -186,6 +192,7 @@ async def _refresh(session: AsyncSession) -> None:
     await session.execute(text(_INVOICED), {"last_month": last_month})
     gone = "delete from tenant_summaries s where not exists (select 1 from tenants t where t.tenant_id = s.tenant_id)"
     await session.execute(text(gone))
+    await forget_old_invoices(session)
     old = (day - timedelta(days=31 * KEEP_MONTHS)).replace(day=1)
     await session.execute(text("delete from tenant_months where month < cast(:old as date)"), {"old": old})
 

@@ -44,7 +44,7 @@ class Counts:
     conversations: int
     """Of the last 30 days."""
     tokens_on_no_invoice: int
-    """Beyond the plan, and too late for the invoice of their period."""
+    """Beyond the plan, too late for the invoice of their period, and not decided about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ _COUNTS = text("""
         (select count(*) from (select 1 from threads where tenant_id = :tenant
             and updated_at > now() - interval '30 days' limit 10000) as recent) as conversations,
         (select coalesce(sum(tokens), 0)::bigint from meter_outbox
-            where tenant_id = :tenant and state = 'expired') as tokens_on_no_invoice""")
+            where tenant_id = :tenant and state = 'expired' and settlement_id is null) as tokens_on_no_invoice""")
 _MEMBERS = text("""
     select p.email, p.name, m.role from memberships m join people p on p.person_id = m.person_id
     where m.tenant_id = :tenant order by m.created_at, p.email limit :most""")

@@ -28,6 +28,7 @@ _NOUNS: dict[Bound, tuple[str, str]] = {
     "agents": ("agent", "Delete or retire one that is not used"),
     "seats": ("seat", "Remove a member or an open invitation"),
     "sources": ("source", "Delete some that you do not need"),
+    "webhook_endpoints": ("webhook endpoint", "Delete one that is not used"),
 }
 
 

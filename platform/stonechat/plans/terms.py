@@ -31,8 +31,10 @@ class Feature(StrEnum):
     """The widget without “Powered by Stonechat”."""
 
 
-Bound = Literal["agents", "seats", "sources"]
+Bound = Literal["agents", "seats", "sources", "webhook_endpoints"]
 """What is counted as it comes into being."""
+MAX_WEBHOOK_ENDPOINTS = 20
+"""Of any tenant, whatever its plan: each event is delivered to each of them."""
 NumberField = Literal[
     "included_messages",
     "included_tokens",
@@ -40,6 +42,7 @@ NumberField = Literal[
     "agents",
     "seats",
     "sources",
+    "webhook_endpoints",
     "retention_days",
 ]
 NUMBER_FIELDS: tuple[NumberField, ...] = get_args(NumberField)
@@ -78,6 +81,8 @@ class PlanTerms(BaseModel):
     """Members and open invitations."""
     sources: _Number | None = None
     """Sources, and files that were uploaded by themselves."""
+    webhook_endpoints: Annotated[int, Field(ge=0, le=MAX_WEBHOOK_ENDPOINTS)] | None = None
+    """Addresses that are told of events; None: as many as a tenant can have at most."""
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     """How long conversations are kept after their last message."""
     features: frozenset[Feature] = frozenset()

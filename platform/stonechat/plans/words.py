@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from stonechat.plans.terms import Feature, NumberField
+from stonechat.plans.terms import MAX_WEBHOOK_ENDPOINTS, Feature, NumberField
 
 FIELD_NAMES: dict[NumberField, str] = {
     "included_messages": "Answers a month",
@@ -13,6 +13,7 @@ FIELD_NAMES: dict[NumberField, str] = {
     "agents": "Agents",
     "seats": "Seats",
     "sources": "Sources",
+    "webhook_endpoints": "Webhook endpoints",
     "retention_days": "Conversations are kept",
 }
 FEATURE_NAMES: dict[Feature, str] = {
@@ -55,6 +56,8 @@ def value_in_words(field: str, value: int | bool | None, currency: str) -> str:
             return "for ever" if value is None else f"{value:,} day{'' if value == 1 else 's'}"
         case "included_messages" | "included_tokens" | "agents" | "seats" | "sources":
             return "no bound" if value is None else amount(value)
+        case "webhook_endpoints":
+            return f"{MAX_WEBHOOK_ENDPOINTS if value is None else value}"
         case _:
             assert_never(name)
 

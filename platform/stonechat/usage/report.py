@@ -153,6 +153,24 @@ async def usage_report(session: AsyncSession, actor: Actor, *, days: Days, by: G
 
     Raises `InvalidInput` for days in the wrong order or more than `MAX_DAYS` of them.
     """
+    asked = await ask(session, actor, days=days, by=by)
+    return [row_of(values) for values in await session.execute(asked.rows.limit(MAX_ROWS))]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A report as statements."""
+
+    rows: Select[*tuple[Any, ...]]
+    """In order, each as `row_of` takes it."""
+    order: list[ColumnElement[Any]]
+    """What they are in order of, upwards, no two alike: the most tokens come first as the least of their negative."""
+    total: Select[*tuple[Any, ...]]
+    """One row of all."""
+
+
+async def ask(session: AsyncSession, actor: Actor, *, days: Days, by: GroupBy) -> Asked:
+    """The statements of a report. Raises what `usage_report` does."""
     actor.require("read")
     if days.first > days.last:
         raise InvalidInput("The first day is after the last.")
@@ -162,17 +180,17 @@ async def usage_report(session: AsyncSession, actor: Actor, *, days: Days, by: G
     told = _told(by)
     keys = [parts.c[name] if name in told else null() for name in _KEYS]
     grouped = [parts.c[name] for name in _KEYS if name in told]
-    first = [] if "day" in told else [func.sum(parts.c.input_tokens + parts.c.output_tokens).desc()]
-    found = await session.execute(
-        select(*keys, *(_sum(parts.c[name]) for name in _SUMS))
-        .group_by(*grouped)
-        .order_by(*first, *grouped)
-        .limit(MAX_ROWS)
+    first = [] if "day" in told else [-_sum(parts.c.input_tokens + parts.c.output_tokens)]
+    sums = [_sum(parts.c[name]) for name in _SUMS]
+    return Asked(
+        rows=select(*keys, *sums).group_by(*grouped).order_by(*first, *grouped),
+        order=[*first, *grouped],
+        total=select(*(null() for _ in _KEYS), *sums),
     )
-    return [_row(values) for values in found]
 
 
-def _row(values: Sequence[Any]) -> UsageRow:
+def row_of(values: Sequence[Any]) -> UsageRow:
+    """A row of the database's as one of the report's."""
     day, agent_id, *rest = values
     return UsageRow(day, agent_id or None, *rest)
 

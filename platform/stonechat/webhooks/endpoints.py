@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Annotated, Literal, cast
+from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -17,6 +18,8 @@ from stonechat.crypto.keyring import Keyring
 from stonechat.crypto.tenant_keys import tenant_cipher
 from stonechat.errors import Conflict, InvalidInput, NotFound, TargetNotAllowed
 from stonechat.outbound.policy import Policy
+from stonechat.plans.entitlements import require_room
+from stonechat.plans.terms import MAX_WEBHOOK_ENDPOINTS
 from stonechat.settings import Settings
 from stonechat.web import Page, decode_cursor, encode_cursor
 from stonechat.webhooks.catalogue import CATALOGUE, KINDS
@@ -24,8 +27,8 @@ from stonechat.webhooks.disabling import disable
 from stonechat.webhooks.models import WebhookEndpointRow
 from stonechat.webhooks.signing import new_signing_secret
 
-MAX_ENDPOINTS = 20
-"""Of one tenant."""
+MAX_ENDPOINTS = MAX_WEBHOOK_ENDPOINTS
+"""Of one tenant, where its plan does not say less."""
 MAX_URL, MAX_DESCRIPTION = 2048, 300
 OVERLAP = timedelta(hours=24)
 """For so long after a rotation the old secret signs as well."""
@@ -84,11 +87,15 @@ class EndpointWithSecret(EndpointView):
 async def create_endpoint(
     session: AsyncSession, actor: Actor, *, keyring: Keyring, settings: Settings, fields: EndpointFields
 ) -> EndpointWithSecret:
-    """A new endpoint, enabled. Raises `InvalidInput`, or `Conflict` where there are too many."""
+    """A new endpoint, enabled. Raises `InvalidInput`, `PlanLimitReached`, or `Conflict` where there are too many for any plan."""
     actor.require("admin")
-    row = WebhookEndpointRow
-    number = await session.scalar(select(func.count()).where(row.tenant_id == actor.tenant_id)) or 0
-    if number >= MAX_ENDPOINTS:
+    # Creations wait for one another, so that no two are both the last: where the plan bounds them, and where it does not.
+    await session.execute(
+        select(func.pg_advisory_xact_lock(func.hashtextextended(f"{actor.tenant_id}:webhook_endpoints", 0)))
+    )
+    held = endpoints_held(actor.tenant_id)
+    await require_room(session, actor.tenant_id, "webhook_endpoints", used=held)
+    if (await session.scalar(held) or 0) >= MAX_ENDPOINTS:
         raise Conflict(f"There are already {MAX_ENDPOINTS} endpoints. Delete one that is not used.")
     made = WebhookEndpointRow(
         tenant_id=actor.tenant_id,
@@ -109,6 +116,11 @@ async def create_endpoint(
         session, actor, "webhook_endpoint.create", subject_id=made.endpoint_id, detail={"events": made.events}
     )
     return EndpointWithSecret(**_view(made).model_dump(), secret=secret)
+
+
+def endpoints_held(tenant_id: UUID) -> Select[int]:
+    """How many the tenant has, enabled or not."""
+    return select(func.count()).select_from(WebhookEndpointRow).where(WebhookEndpointRow.tenant_id == tenant_id)
 
 
 async def list_endpoints(
