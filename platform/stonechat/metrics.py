@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, product
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 Kind = Literal["counter", "gauge", "histogram"]
 OTHER = "other"
@@ -220,6 +220,20 @@ MODEL_TOKENS = _counter(
     provider=MODEL_KINDS,
     direction=("in", "out", "cached"),
 )
+SidePurpose = Literal["embedding", "dictation", "moderation"]
+SIDE_PURPOSES: tuple[SidePurpose, ...] = get_args(SidePurpose)
+SIDE_CALLS = _counter(
+    "stonechat_model_side_calls_total",
+    "Calls of providers that are for no text of a model's, by purpose and outcome, as for models' calls.",
+    purpose=SIDE_PURPOSES,
+    outcome=("answered", "not_reached", "refused", "stopped"),
+)
+SIDE_SECONDS = _histogram(
+    "stonechat_model_side_call_duration_seconds",
+    "Seconds of a call of a provider that is for no text of a model's, by purpose.",
+    SLOW,
+    purpose=SIDE_PURPOSES,
+)
 BREAKER_CHANGES = _counter(
     "stonechat_model_breaker_changes_total",
     "Circuit breakers that opened after failures, let one call through to see, or closed again.",
@@ -238,6 +252,12 @@ def model_called(provider: str, outcome: str, *, seconds: float, tokens_in: int,
         MODEL_TOKENS.of(provider, "in").value += tokens_in
         MODEL_TOKENS.of(provider, "out").value += tokens_out
         MODEL_TOKENS.of(provider, "cached").value += cached
+
+
+def asked_aside(purpose: SidePurpose, outcome: str, *, seconds: float) -> None:
+    """A provider's call is over that was for no text of a model's."""
+    SIDE_CALLS.of(purpose, outcome).value += 1
+    SIDE_SECONDS.of(purpose).note(seconds)
 
 
 # Work in the background

@@ -16,7 +16,9 @@ from stonechat.assistant.config import AgentConfig
 from stonechat.assistant.titles import MAX_TITLE, TitleModel, tidy_title
 from stonechat.assistant.turn import Turn
 from stonechat.db.session import Database
+from stonechat.errors import ProviderResting
 from stonechat.identity.caller import Caller
+from stonechat.providers.breaker import FAILURES
 from stonechat.usage.ledger import UsageLedgerRow
 from support import fake_openai as host
 from support.assistant import add_provider, model_providers, user_message
@@ -96,6 +98,31 @@ async def test_a_host_that_refuses_costs_nothing(naming: Naming) -> None:
     naming.fake.replies[:] = [host.refusal(400)]
     assert await naming.name() is None
     assert await naming.uses() == []
+
+
+async def test_a_host_that_rests_is_left_alone_and_a_name_counts_for_its_rest(naming: Naming) -> None:
+    naming.fake.replies[:] = [host.refusal(500)]
+    for _ in range(FAILURES + 2):
+        assert await naming.name() is None
+    assert len(naming.fake.requests) == FAILURES
+    assert await naming.uses() == []
+    breakers = naming.titles._providers.breakers
+    (place,) = breakers._states  # the one that answers of this model go through
+    with pytest.raises(ProviderResting), breakers.calling(place):
+        pass
+    async with naming.titles._providers.model(naming.tenant_id, "acme/small") as resolved:
+        assert resolved.breaker_key == place
+    breakers._states[place].open_until = 0  # its rest is over
+    naming.fake.replies[:] = [host.chat_whole("Tea for two")]
+    assert await naming.name() == "Tea for two"
+    assert len(breakers) == 0
+
+
+async def test_refusing_a_name_is_no_trouble_of_the_hosts(naming: Naming) -> None:
+    naming.fake.replies[:] = [host.refusal(400)]
+    for _ in range(FAILURES + 1):
+        assert await naming.name() is None
+    assert len(naming.fake.requests) == FAILURES + 1
 
 
 @pytest.mark.parametrize(

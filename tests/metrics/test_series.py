@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pytest
 from stonechat import ids, metrics
 from stonechat.accounts.actor import system
 from stonechat.assistant.guardrails.findings import Finding, record
+from stonechat.assistant.guardrails.moderation import moderate
 from stonechat.assistant.trace import Trace
 from stonechat.billing import webhooks as stripe_webhooks
 from stonechat.db.hot import HotConnections
@@ -23,15 +25,17 @@ from stonechat.identity.caller import Caller
 from stonechat.jobs import GiveUp, enqueue
 from stonechat.jobs.attempts import Work
 from stonechat.jobs.runner import _scheduled
+from stonechat.knowledge.embeddings import Embedder, EmbeddingModel
 from stonechat.knowledge.index import IndexPoint
 from stonechat.knowledge.index_edge import EdgeIndex
 from stonechat.limits.limiter import PRIVACY_PER_MINUTE
 from stonechat.mail import Mail, job_handlers
 from stonechat.providers.breaker import FAILURES, Breakers
+from stonechat.providers.transcription import transcribe
 from stonechat.usage.quota import Budget, UsageBudgetRow, put_budget, require_budget
 from support.billing import SECRET, signature, snapshot
 from support.chat_replies import chat_text
-from support.fake_openai import fake_openai
+from support.fake_openai import SILENCE, fake_openai, refusal
 from support.jobs import running, until
 from support.loopback import plain, serve
 from support.metrics import Measured, Sample, sample, worker_read
@@ -41,6 +45,7 @@ from support.responders import speak
 from support.webhooks import at, hooks_of
 
 Happen = Callable[[Measured, TestDatabase, Path], Awaitable[None]]
+WEBM = b"\x1aE\xdf\xa3" + b"\0" * 100
 EVENTS: dict[str, tuple[Happen, list[Sample]]] = {}
 
 
@@ -116,6 +121,46 @@ async def a_model_that_answers(measured: Measured, _database: TestDatabase, _fol
 async def a_built_in_model(measured: Measured, _database: TestDatabase, _folder: Path) -> None:
     measured.platform.services.chat.responder = measured.platform.assistant
     await measured.platform.visitor(await measured.platform.agent(model="scripted")).say("Hello?")
+
+
+@moves(
+    *(
+        sample("stonechat_model_side_calls_total", purpose=purpose, outcome=outcome)
+        for purpose in metrics.SIDE_PURPOSES
+        for outcome in ("answered", "not_reached", "refused", "stopped")
+    ),
+    *(sample("stonechat_model_side_call_duration_seconds_count", purpose=purpose) for purpose in metrics.SIDE_PURPOSES),
+)
+async def what_providers_are_asked_beside_answers(measured: Measured, _database: TestDatabase, _folder: Path) -> None:
+    async with platform_of(measured.platform.app) as platform, fake_openai([SILENCE]) as fake:
+        dictation, tenant_id = platform.services.chat.dictation, platform.tenant_id
+        assert dictation is not None
+        providers = dictation._providers
+        await platform.provider(fake.url)
+        embedder, model = Embedder(platform.services.database, providers), EmbeddingModel("acme", "small")
+        vector = {"data": [{"index": 0, "embedding": [1.0] * 8, "object": "embedding"}], "object": "list"}
+        verdict = {
+            "id": "modr_1",
+            "model": "m",
+            "results": [{"flagged": False, "categories": {}, "category_scores": {}}],
+        }
+        for answer, ask in (
+            (vector, lambda: embedder.embed_query(tenant_id, model, "Hello?")),
+            ({"text": "Hello"}, lambda: transcribe(providers, tenant_id, model="acme/whisper", audio=WEBM)),
+            (verdict, lambda: moderate(providers, tenant_id, provider="acme", model="", text="Hi", stage="input")),
+        ):
+            said = [plain(json.dumps(answer).encode(), headers={"Content-Type": "application/json"})]
+            for reply in (said, refusal(500), refusal(400), [SILENCE]):
+                fake.replies[:] = [reply]
+                asked = len(fake.requests)
+                asking = asyncio.ensure_future(ask())
+                async with asyncio.timeout(20):
+                    while len(fake.requests) == asked:
+                        await asyncio.sleep(0.01)
+                if reply == [SILENCE]:
+                    asking.cancel()
+                with suppress(StonechatError, asyncio.CancelledError):
+                    await asking
 
 
 @moves(

@@ -14,7 +14,8 @@ from stonechat import metrics
 from stonechat.assistant.history_budget import estimate_tokens
 from stonechat.assistant.turn import Turn
 from stonechat.db.session import Database
-from stonechat.providers.provider import ModelProviders
+from stonechat.providers.provider import ModelProviders, ResolvedModel
+from stonechat.providers.retries import judge
 from stonechat.usage.ledger import Purpose, record_use
 from stonechat.usage.quota import budget_reached
 
@@ -46,18 +47,7 @@ async def ask_aside(
     try:
         async with asyncio.timeout(seconds), providers.model(caller.tenant_id, model) as resolved:
             kind = resolved.kind
-            answer = await resolved.model.get_response(
-                instructions,
-                text,
-                ModelSettings(include_usage=True),
-                tools=[],
-                output_schema=None,
-                handoffs=[],
-                tracing=ModelTracing.DISABLED,
-                previous_response_id=None,
-                conversation_id=None,
-                prompt=None,
-            )
+            answer = await _ask(providers, resolved, instructions, text)
     except Exception as error:  # a conversation is none the worse without
         _logger.info(
             "a model was asked aside for a %s in vain: %s",
@@ -66,7 +56,7 @@ async def ask_aside(
             extra={"tenant_id": str(caller.tenant_id), "thread_id": turn.thread.id},
         )
         if not isinstance(error, TimeoutError):
-            _count(kind, "not_reached", began, Usage())
+            _count(kind, "not_reached" if judge(error).counts else "refused", began, Usage())
             return None  # who answers with an error does not charge for it
     said = "" if answer is None else _text_of(answer)
     use = Usage() if answer is None else answer.usage
@@ -86,6 +76,33 @@ async def ask_aside(
             user_id=caller.user_id,
         )
     return said or None
+
+
+async def _ask(providers: ModelProviders, resolved: ResolvedModel, instructions: str, text: str) -> ModelResponse:
+    """Under the breaker of the model's answers: a host that rests is not asked, and what becomes of this counts as well.
+
+    Nobody waits for it, so that it falls back to no other model.
+    """
+    assert resolved.breaker_key is not None, "models that are built in are not asked aside"  # noqa: S101
+    with providers.breakers.calling(resolved.breaker_key) as call:
+        try:
+            answer = await resolved.model.get_response(
+                instructions,
+                text,
+                ModelSettings(include_usage=True),
+                tools=[],
+                output_schema=None,
+                handoffs=[],
+                tracing=ModelTracing.DISABLED,
+                previous_response_id=None,
+                conversation_id=None,
+                prompt=None,
+            )
+        except Exception as error:
+            call.failed() if judge(error).counts else call.succeeded()
+            raise
+        call.succeeded()
+        return answer
 
 
 def _count(kind: str, outcome: str, began: float, use: Usage) -> None:

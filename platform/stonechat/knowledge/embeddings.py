@@ -31,6 +31,7 @@ from stonechat.errors import (
     TargetNotAllowed,
 )
 from stonechat.knowledge.index_models import Embedding
+from stonechat.providers.counting import counted
 from stonechat.providers.provider import ModelProviders
 from stonechat.providers.retries import judge
 from stonechat.usage.ledger import record_use
@@ -139,7 +140,7 @@ class Embedder:
         place = (tenant_id, f"{model.provider}:embedding")
         try:
             async with asyncio.timeout(seconds), self._providers.client(tenant_id, model.provider) as client:
-                with self._providers.breakers.calling(place) as call:
+                with counted("embedding"), self._providers.breakers.calling(place) as call:
                     try:
                         answer = await client.embeddings.create(
                             model=model.name,

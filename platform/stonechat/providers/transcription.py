@@ -19,6 +19,7 @@ from stonechat.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
+from stonechat.providers.counting import counted
 from stonechat.providers.provider import ModelProviders
 from stonechat.providers.retries import judge
 
@@ -80,7 +81,8 @@ async def transcribe(
     provider, _, model_name = model.partition("/")
     try:
         async with providers.client(tenant_id, provider) as client:
-            with providers.breakers.calling((tenant_id, f"{provider}:transcription")) as call:
+            place = (tenant_id, f"{provider}:transcription")
+            with counted("dictation"), providers.breakers.calling(place) as call:
                 try:
                     async with asyncio.timeout(seconds):
                         answer = await client.audio.transcriptions.create(

@@ -19,6 +19,7 @@ import openai
 from stonechat.assistant.guardrails.findings import Finding
 from stonechat.errors import StonechatError
 from stonechat.providers.client import IsolatedOpenAI
+from stonechat.providers.counting import counted
 
 SECONDS = 4.0
 MAX_CHARACTERS = 32_000
@@ -45,7 +46,8 @@ async def moderate(  # noqa: PLR0911  one line a case
         return Finding(stage, "moderation", "skipped", "this model has no provider")
     try:
         async with asyncio.timeout(SECONDS), providers.client(tenant_id, provider) as client:
-            answer = await client.moderations.create(input=text[:MAX_CHARACTERS], model=model or _NOT_GIVEN)
+            with counted("moderation"):
+                answer = await client.moderations.create(input=text[:MAX_CHARACTERS], model=model or _NOT_GIVEN)
         flagged = [
             name.replace("_", " ").replace("/", ": ")[:60]
             for result in answer.results
