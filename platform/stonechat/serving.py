@@ -13,7 +13,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from stonechat.errors import Unavailable
-from stonechat.web.corked import CorkedProtocol
 
 GRACE_SECONDS = 10
 DRAIN_SECONDS = 5
@@ -64,7 +63,6 @@ def serve_app(
     listener = listen_on(host, port, backlog=2048, remedy=remedy)
     config = uvicorn.Config(
         app,
-        http=CorkedProtocol,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -81,7 +81,6 @@ def _memory() -> int:
 def main(side: str, kind: str) -> None:
     """`side` is `plain` or `stonechat`, `kind` is `core` or `agent`."""
     from stonechat.serving import quiet_the_collector
-    from stonechat.web.corked import CorkedProtocol
 
     if side == "plain":
         from stonechat.bench.plain import create_plain_app
@@ -94,7 +93,6 @@ def main(side: str, kind: str) -> None:
     print(listener.getsockname()[1], flush=True)  # noqa: T201
     config = uvicorn.Config(
         _with_process(app),
-        http=CorkedProtocol if side == "stonechat" else "auto",  # as `serve` does
         log_config=None,
         access_log=False,
         lifespan="on",
