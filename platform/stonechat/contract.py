@@ -33,6 +33,9 @@ What an endpoint can be told; [the guide](guide/13-webhooks.md) says how to rece
 
 where `timestamp` is when it happened, and `data` is of its kind. Fields may be added, and may be missing where there is
 nothing to say. `webhook.test` is what "Send a test" sends, whatever an endpoint asked for.
+
+At most 10,000 deliveries wait at an endpoint. An event beyond that is not sent there: it is noted as failed with the reason, and
+can be replayed.
 """
 
 

@@ -195,6 +195,16 @@ async def test_who_sends_again_comes_back_to_what_was_looked_at(world: ConsoleWo
         assert sent.response.headers["location"] == back
 
 
+async def test_a_queue_that_is_full_is_told_of(world: ConsoleWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin, link, _ = await made(world)
+    await admin.submit(f"{link}/test", {})
+    assert "the most there may be" not in (await admin.page(link)).text
+    for module in ("stonechat.webhooks.fan_out", "stonechat_admin.views.webhooks"):
+        monkeypatch.setattr(f"{module}.MAX_WAITING", 1)
+    assert "1 deliveries wait here, the most there may be" in (await admin.page(link)).text
+    assert "10,000 deliveries wait" in (await admin.submit(f"{link}/test", {}, status=409)).text
+
+
 def filled(form: Any) -> dict[str, str]:
     """What a browser sends of a form that nobody changed."""
     return {field.attributes["name"]: field.attributes["value"] for field in form.css("input[name]")}

@@ -13,6 +13,7 @@ from stonechat.webhooks import deliveries, endpoints
 from stonechat.webhooks.catalogue import CATALOGUE
 from stonechat.webhooks.deliveries import STATUSES, DeliveryStatus
 from stonechat.webhooks.endpoints import EndpointChanges, EndpointFields, EndpointView
+from stonechat.webhooks.fan_out import MAX_WAITING, room_at
 from stonechat_admin.auth import Admin, Console
 from stonechat_admin.forms import Filled, refused
 
@@ -177,6 +178,9 @@ async def _endpoint_values(console: Console, endpoint_id: str, *, status: str, c
         "chosen_status": chosen,
         "statuses": STATUSES,
         "more": more if page.next_cursor else None,
+        "most_waiting": None
+        if await room_at(console.session, console.tenant_id, endpoint_id=endpoint_id)
+        else MAX_WAITING,
         "languages": LANGUAGES,
         "days": REPLAYED_DAYS,
     }

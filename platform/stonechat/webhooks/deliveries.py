@@ -14,7 +14,7 @@ from stonechat.accounts.audit import record_audit
 from stonechat.errors import Conflict, NotFound
 from stonechat.web import Page, decode_cursor, encode_cursor
 from stonechat.webhooks.endpoints import load_endpoint
-from stonechat.webhooks.fan_out import send_test, wake
+from stonechat.webhooks.fan_out import MAX_WAITING, room_at, send_test, wake
 from stonechat.webhooks.models import WebhookDeliveryRow
 
 DeliveryStatus = Literal["queued", "delivered", "failed"]
@@ -96,6 +96,7 @@ async def send_test_event(session: AsyncSession, actor: Actor, *, endpoint_id: s
     endpoint = await load_endpoint(session, actor, endpoint_id=endpoint_id, lock=True)
     if not endpoint.enabled:
         raise Conflict("This endpoint is switched off. Switch it on, then send a test.")
+    await _require_room(session, actor, endpoint_id)
     endpoint.paused_until = None
     delivery_id = await send_test(session, actor.tenant_id, endpoint_id=endpoint_id)
     await record_audit(session, actor, "webhook_endpoint.test", subject_id=endpoint_id)
@@ -109,6 +110,8 @@ async def replay_delivery(session: AsyncSession, actor: Actor, *, endpoint_id: s
     delivery = await _load(session, actor, endpoint_id=endpoint_id, delivery_id=delivery_id)
     if not endpoint.enabled:
         raise Conflict(_OFF)
+    if delivery.status != "queued":
+        await _require_room(session, actor, endpoint_id)
     now = clock.now()
     delivery.status, delivery.attempts, delivery.next_attempt_at, delivery.finished_at = "queued", 0, now, None
     endpoint.paused_until = None
@@ -121,12 +124,16 @@ async def replay_delivery(session: AsyncSession, actor: Actor, *, endpoint_id: s
 
 
 async def replay_failed(session: AsyncSession, actor: Actor, *, endpoint_id: str, since: AwareDatetime) -> Replayed:
-    """Send again what failed for good since a moment, oldest first, up to a thousand. Raises `NotFound`, `Conflict`."""
+    """Send again what failed for good since a moment, oldest first, up to a thousand, and as many as may wait there.
+
+    Raises `NotFound`, `Conflict`.
+    """
     actor.require("write")
     endpoint = await load_endpoint(session, actor, endpoint_id=endpoint_id, lock=True)
     if not endpoint.enabled:
         raise Conflict(_OFF)
     row = WebhookDeliveryRow
+    most = min(MAX_REPLAYED, await _require_room(session, actor, endpoint_id))
     chosen = (
         select(row.delivery_id)
         .where(
@@ -136,24 +143,33 @@ async def replay_failed(session: AsyncSession, actor: Actor, *, endpoint_id: str
             row.created_at >= since,
         )
         .order_by(row.delivery_id)
-        .limit(MAX_REPLAYED + 1)
+        .limit(most + 1)
     )
     found = list(await session.scalars(chosen))
     if found:
         await session.execute(
             update(row)
-            .where(row.tenant_id == actor.tenant_id, row.delivery_id.in_(found[:MAX_REPLAYED]))
+            .where(row.tenant_id == actor.tenant_id, row.delivery_id.in_(found[:most]))
             .values(status="queued", attempts=0, next_attempt_at=clock.now(), finished_at=None)
             .execution_options(synchronize_session=False)
         )
         endpoint.paused_until = None
         await session.flush()
         await wake(session, actor.tenant_id, endpoint_id=endpoint_id)
-    replayed = min(len(found), MAX_REPLAYED)
+    replayed = min(len(found), most)
     await record_audit(
         session, actor, "webhook_endpoint.replay", subject_id=endpoint_id, detail={"deliveries": replayed}
     )
-    return Replayed(replayed=replayed, more=len(found) > MAX_REPLAYED)
+    return Replayed(replayed=replayed, more=len(found) > most)
+
+
+async def _require_room(session: AsyncSession, actor: Actor, endpoint_id: str) -> int:
+    room = await room_at(session, actor.tenant_id, endpoint_id=endpoint_id)
+    if not room:
+        raise Conflict(
+            f"{MAX_WAITING:,} deliveries wait at this endpoint already. Send it again once some have gone out."
+        )
+    return room
 
 
 async def _load(session: AsyncSession, actor: Actor, *, endpoint_id: str, delivery_id: str) -> WebhookDeliveryRow:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,7 +22,8 @@ from stonechat.webhooks.models import WebhookDeliveryRow, WebhookEndpointRow
 DELIVER = "webhooks.deliver"
 """The kind of job that sends what is due at one endpoint, `{"endpoint_id"}`."""
 MAX_WAITING = 10_000
-"""Deliveries that wait at one endpoint that fails. Beyond, an event is noted as failed at once, and can be replayed."""
+"""Deliveries that wait at one endpoint, be it slow or failing. Beyond, an event is noted as failed at once, with the reason,
+and can be replayed: what waits already was told of first, and goes first."""
 KEPT_FOR = timedelta(days=30)
 _MAX_BODY = 60_000
 _PURGED_AT_ONCE = 20
@@ -52,27 +53,11 @@ def subscribers(database: Database) -> dict[str, Sequence[Subscriber]]:
 async def deliver_event(session: AsyncSession, event: Event) -> int:
     """Have an event delivered to whoever wants it. Again, it changes nothing. Returns how many deliveries are new."""
     endpoint = WebhookEndpointRow
-    waiting = (
-        select(func.count())
-        .select_from(
-            select(1)
-            .where(
-                WebhookDeliveryRow.tenant_id == event.tenant_id,
-                WebhookDeliveryRow.endpoint_id == endpoint.endpoint_id,
-                WebhookDeliveryRow.status == "queued",
-            )
-            .limit(MAX_WAITING)
-            .correlate(endpoint)
-            .subquery()
-        )
-        .scalar_subquery()
-    )
     found = await session.execute(
-        select(endpoint.endpoint_id, endpoint.failures, waiting).where(*_wanting(event.tenant_id, event.kind))
+        select(endpoint.endpoint_id, _waiting()).where(*_wanting(event.tenant_id, event.kind))
     )
     made = 0
-    for endpoint_id, failures, number in found.all():
-        full = bool(failures) and number >= MAX_WAITING
+    for endpoint_id, number in found.all():
         made += (
             await add_delivery(
                 session,
@@ -82,13 +67,30 @@ async def deliver_event(session: AsyncSession, event: Event) -> int:
                 kind=event.kind,
                 data=data_of(event.kind, event.payload),
                 occurred_at=event.occurred_at,
-                refused=_TOO_MANY if full else "",
+                refused=_TOO_MANY if number >= MAX_WAITING else "",
             )
             is not None
         )
     if made:
         await _purge_some(session, event.tenant_id)
     return made
+
+
+def _waiting() -> ScalarSelect[int]:
+    """In SQL, how many deliveries wait at an endpoint, counted up to `MAX_WAITING`."""
+    endpoint, row = WebhookEndpointRow, WebhookDeliveryRow
+    queued = (
+        (row.tenant_id == endpoint.tenant_id) & (row.endpoint_id == endpoint.endpoint_id) & (row.status == "queued")
+    )
+    some = select(1).where(queued).limit(MAX_WAITING).correlate(endpoint).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
+
+
+async def room_at(session: AsyncSession, tenant_id: UUID, *, endpoint_id: str) -> int:
+    """How many more deliveries may wait at an endpoint."""
+    endpoint = WebhookEndpointRow
+    mine = (endpoint.tenant_id == tenant_id) & (endpoint.endpoint_id == endpoint_id)
+    return max(0, MAX_WAITING - (await session.scalar(select(_waiting()).where(mine)) or 0))
 
 
 async def add_delivery(
