@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat.accounts.actor import Actor
@@ -23,7 +24,11 @@ from stonechat.errors import Conflict, Unavailable
 from stonechat.operator.flags import KNOWN
 
 SECONDS = 45.0
-"""Within which a document is applied, or nothing of it is."""
+"""Within which a document is applied, or nothing of it is: it ends before anything is committed."""
+COMMIT_SECONDS = 15.0
+"""For the commit alone. One that takes longer, or breaks off, is asked about."""
+ASKED, ASKED_EVERY = 5, 1.0
+"""How often the database is asked what became of a commit, and the seconds between."""
 AT_ONCE = 2
 """Documents that a process applies: each holds a connection to the database all the while."""
 _rooms: WeakKeyDictionary[Database, asyncio.Semaphore] = WeakKeyDictionary()
@@ -86,9 +91,9 @@ async def apply_configuration(
     while another is applied to the tenant.
     """
     actor.require("write")
-    staged = StagedFiles(means.files)
+    staged, transaction = StagedFiles(means.files), ""
     try:
-        async with asyncio.timeout(SECONDS), _rooms.setdefault(database, asyncio.Semaphore(AT_ONCE)):
+        async with asyncio.timeout(SECONDS) as bound, _rooms.setdefault(database, asyncio.Semaphore(AT_ONCE)):
             # Asked before the transaction begins: who holds one connection and waits for another can wait for ever.
             off = frozenset([key for key in KNOWN if not await means.flags.is_on(key, actor.tenant_id)])
             async with database.tenant(actor.tenant_id) as session:
@@ -106,11 +111,41 @@ async def apply_configuration(
                     await record_audit(session, actor, "configuration.apply", detail=_counted(work))
                 await session.flush()
                 await staged.store()
+                transaction = (
+                    await session.scalar(text("select coalesce(pg_current_xact_id_if_assigned()::text, '')")) or ""
+                )
+                # Only now: whatever ended it until here undid all of it.
+                bound.reschedule(asyncio.get_running_loop().time() + COMMIT_SECONDS)
     except _Rehearsed:
         pass
-    except TimeoutError:
-        raise Unavailable("Applying this took too long, and nothing of it was done. Apply it in parts.") from None
+    except (TimeoutError, DBAPIError, OSError) as error:
+        if transaction:
+            await _require_committed(database, actor, transaction)
+        elif isinstance(error, TimeoutError):
+            raise Unavailable("Applying this took too long, and nothing of it was done. Apply it in parts.") from None
+        else:
+            raise
     return work.result()
+
+
+async def _require_committed(database: Database, actor: Actor, transaction: str) -> None:
+    """Find out what became of a commit that broke off. Raises `Unavailable`, which says so, unless it was done."""
+    asked = text("select pg_xact_status(cast(cast(:transaction as text) as xid8))")
+    status: str | None = "in progress"
+    for _ in range(ASKED):
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS), database.tenant(actor.tenant_id) as session:
+                status = await session.scalar(asked, {"transaction": transaction})
+        except (DBAPIError, OSError, TimeoutError):
+            status = "in progress"
+        if status == "committed":
+            return
+        if status == "aborted":
+            raise Unavailable("The database broke off as this was stored, and nothing of it was done. Apply it again.")
+        await asyncio.sleep(ASKED_EVERY)
+    raise Unavailable(
+        "The database does not say whether this was stored. Apply it again in a minute: what was done stays as it is."
+    )
 
 
 async def _one_at_a_time(session: AsyncSession, actor: Actor) -> None:
