@@ -108,7 +108,7 @@ _SENTENCES: dict[str, Sentence] = {
     "agent.create": lambda it, _: f"made the agent {it}",
     "agent.edit": lambda it, detail: f"edited the draft of the agent {it}{_fields(detail)}",
     "agent.publish": lambda it, detail: f"published version {detail.get('version', '?')} of the agent {it}",
-    "agent.archive": lambda it, _: f"archived the agent {it}",
+    "agent.archive": lambda it, _: f"retired the agent {it}",
     "agent.restore": lambda it, _: f"brought the agent {it} back",
     "agent.delete": lambda _it, _: "deleted an agent",
     "document.create": lambda _it, detail: f"added a document{_sized(detail)}",

@@ -92,6 +92,10 @@ class Timeline:
     left_out: int
 
 
+_QUOTES = "Quotes from your documents"
+"""What the built-in model without a language model is called everywhere in the console."""
+
+
 def timeline(trace: TraceView) -> Timeline:
     """The trace as it is drawn and told."""
     label, kind, sentence = _OUTCOMES[trace.outcome]
@@ -136,7 +140,9 @@ def _facts(trace: TraceView) -> list[tuple[str, str, str]]:
     if trace.first_token_ms is not None:
         facts.append(("First words after", seconds(trace.first_token_ms), ""))
     if trace.model is not None:
-        facts.append(("Model", trace.model, trace.provider or ""))
+        facts.append(
+            ("Model", "None", _QUOTES) if trace.model == "extractive" else ("Model", trace.model, trace.provider or "")
+        )
     if trace.input_tokens or trace.output_tokens:
         cached = f"{trace.cached_tokens:,} of them from the provider’s cache" if trace.cached_tokens else ""
         facts.append(("Tokens read", f"{trace.input_tokens:,}", cached))
@@ -157,13 +163,15 @@ def _step(span: SpanView, total: float) -> Step:
         width=round(width, 2),
         began=seconds(span.start_ms),
         took=seconds(span.ms),
-        failed="" if span.error is None else f"Failed: {span.error}",
+        failed="" if span.error is None else "It failed." if span.error == "failed" else f"Failed: {span.error}",
         passages=_passages(span.data),
     )
 
 
 def _label(span: SpanView) -> str:
     match span.kind:
+        case "generation" if span.name == "extractive":
+            return _QUOTES
         case "generation" | "tool":
             return f"{_LABELS[span.kind]}: {span.name}"
         case "agent" | "retrieval" | "guardrail" | "history":
@@ -224,6 +232,9 @@ def _tool(data: Mapping[str, Any]) -> str:
         return "Waits for the visitor’s approval."
     if "refused" in data:
         return f"Not run: {data['refused']}."
+    if "remembered" in data:
+        known = "Its list of tools was at hand." if data["remembered"] else "It was asked for its list of tools."
+        return f"{known} {data.get('reason', '')}".strip()
     told = {"done": "It answered.", "failed": "It failed."}.get(str(data.get("status")), "")
     failure = f" ({data['failure']})" if data.get("failure") else ""
     rest = _rest({name: value for name, value in data.items() if name not in ("status", "failure")})

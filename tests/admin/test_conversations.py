@@ -136,7 +136,7 @@ async def test_who_is_gone_is_called_so(place: ConsoleWorld, reader: Reader) -> 
         await archive_agent(session, place.actor, agent_id=agent)
     page = await viewer.page(f"{PATH}/{thread_id}")
     assert "Deleted visitor" in page.text
-    assert "Archived since." in page.text
+    assert "Retired since." in page.text
     async with place.services.database.tenant(place.tenant_id) as session:
         await delete_agent(session, place.actor, agent_id=agent)
     assert "Deleted agent" in (await viewer.page(f"{PATH}/{thread_id}")).text

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from sqlalchemy import text
 
+from stonechat import clock
+from stonechat.billing.models import BillingEventRow
 from stonechat.operator.summaries import refresh_summaries
 from support.console import ConsoleWorld, check_policy
 from support.operator_routes import DOOR, operator_routes
@@ -80,6 +83,22 @@ async def test_where_stripe_said_nothing_yet_the_page_says_how_it_would(world: C
     async with world.services.database.platform() as session:
         await session.execute(text("delete from billing_events"))
     assert "STRIPE_WEBHOOK_SECRET" in (await (await at_desk(world)).page("/operator/events")).text
+
+
+async def test_the_first_page_says_what_waits_for_an_operator(world: ConsoleWorld) -> None:
+    desk, now = await at_desk(world), clock.now()
+    async with world.services.database.platform() as session:
+        for number in range(2):
+            event_id = f"evt_waits_{number}_{now.timestamp()}"
+            session.add(
+                BillingEventRow(
+                    event_id=event_id, kind="invoice.paid", thin=False, livemode=False, happened_at=now, received_at=now,
+                    tenant_id=world.tenant_id, state="failed",
+                )
+            )  # fmt: skip
+    waiting = (await desk.page("/operator/tenants")).one('#trouble a[href="/operator/events?state=failed"]')
+    assert re.fullmatch(r"[\d,]+ inbound events failed", waiting.text())
+    assert not (await desk.page("/operator/tenants?q=Alder")).all("#trouble"), "who looks for one is not told of all"
 
 
 async def test_nothing_opens_to_who_is_not_an_operator(world: ConsoleWorld) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from stonechat.operator import audit, support, tenants
+from stonechat.operator import audit, deliveries, events, jobs, support, tenants
 from stonechat.operator.levers import DELETION_DAYS
 from stonechat.operator.tenant import get_tenant_page
 from stonechat.operator.tenants import FLAGS, HEALTHS, ROWS, SORTS, Chosen
@@ -71,12 +71,14 @@ async def show_tenants(
     rows, totals = await tenants.list_tenants(desk.session, chosen)
     asked = {"q": q, "plan": plan, "health": health, "flagged": flagged, "sort": chosen.sort}
     pages = -(-totals.tenants // ROWS) or 1
+    filtered = bool(q or plan or health or flagged)
     return desk.page(
         "operator/tenants/list.html",
         rows=rows,
         totals=totals,
         chosen=chosen,
-        filtered=bool(q or plan or health or flagged),
+        filtered=filtered,
+        trouble=None if filtered or page > 1 else await _trouble(desk),
         plans=await list_plans(desk.session),
         healths=HEALTHS,
         sorts=SORT_NAMES,
@@ -86,6 +88,23 @@ async def show_tenants(
         after=f"{PATH}?{urlencode(asked | {'page': page + 1})}" if page < pages else None,
         **_words(),
     )
+
+
+async def _trouble(desk: Desk) -> list[tuple[int, str, str]]:
+    """What waits for an operator in the machinery: how many, of what, and where."""
+    given_up = sum(numbers.get("failed", 0) for numbers in (await jobs.count_jobs(desk.session)).values())
+    unmet = (await events.count_events(desk.session)).get("failed", 0)
+    untold = (await deliveries.count_deliveries(desk.session)).get("failed", 0)
+    found = [
+        (given_up, "job given up" if given_up == 1 else "jobs given up", "/operator/jobs"),
+        (unmet, "inbound event failed" if unmet == 1 else "inbound events failed", "/operator/events?state=failed"),
+        (
+            untold,
+            f"outbound {'webhook' if untold == 1 else 'webhooks'} failed in the last day",
+            "/operator/deliveries?status=failed",
+        ),
+    ]
+    return [each for each in found if each[0]]
 
 
 @router.get(f"{PATH}/export")

@@ -57,7 +57,9 @@ def parse_target(
         raise TargetNotAllowed(f"An address has at most {MAX_URL_CHARACTERS} characters.")
     match = _URL.fullmatch(url)
     if match is None or _ODD.search(url):
-        raise TargetNotAllowed("This is not an absolute web address in a form that can be relied on.")
+        raise TargetNotAllowed(
+            "This is not an absolute web address. Write it in full, such as https://example.com/path."
+        )
     scheme = match["scheme"].lower()
     if scheme != "https" and not (scheme == "http" and allow_http):
         raise TargetNotAllowed("The address must start with https://" + (" or http://." if allow_http else "."))
