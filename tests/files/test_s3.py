@@ -106,11 +106,11 @@ def in_memory(*pieces: bytes, then: asyncio.Event | None = None) -> S3Store:
 
 
 async def test_a_slow_reader_gets_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "DEADLINE_SECONDS", 0.02)
+    monkeypatch.setattr(s3, "DEADLINE_SECONDS", 0.2)
     pieces = [bytes([number]) * s3.CHUNK_BYTES for number in range(3)]
     read = []
     async for chunk in await in_memory(*pieces).stream(ids.new_tenant_id(), "a"):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)  # for longer than the limit, in all
         read.append(chunk)
     assert read == pieces
 
@@ -123,12 +123,20 @@ async def test_a_reader_that_does_not_go_on_gives_the_connection_back(
     store: tuple[S3Store, FakeS3], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, fake = store
-    monkeypatch.setattr(s3, "READER_SECONDS", 0.02)
+    close_later, give_up = s3._close_later, asyncio.Event()
+
+    async def close_when_told(answer: httpx2.Response) -> None:
+        await give_up.wait()
+        await close_later(answer)
+
+    monkeypatch.setattr(s3, "_close_later", close_when_told)
+    monkeypatch.setattr(s3, "READER_SECONDS", 0.0)
     tenant_id = ids.new_tenant_id()
     fake.objects[f"stonechat/{tenant_id.hex}/a"] = bytes(32 * 1024 * 1024)  # more than waits between the two
     pool = files._client._transport._pool  # type: ignore[attr-defined]
     chunks = await files.stream(tenant_id, "a")
     await anext(chunks)
+    give_up.set()
     while pool.connections:
         await asyncio.sleep(0.01)
     with pytest.raises(Unavailable, match="in the middle"):

@@ -17,7 +17,10 @@ from sqlalchemy import event
 
 from stonechat.db.session import Database
 
-PATIENCE_SECONDS = 0.25
+PATIENCE_SECONDS = 30.0
+"""For the double, which answers at once, however busy the machine is."""
+SHORT_PATIENCE_SECONDS = 0.25
+"""Where it is to answer too late."""
 
 
 class Killed(BaseException):
@@ -77,11 +80,12 @@ class MortalTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, inner: httpx.AsyncBaseTransport, process: Process) -> None:
         self._inner, self._process = inner, process
+        self.patience = PATIENCE_SECONDS
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._process.boundary()
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self.patience):
                 response = await self._inner.handle_async_request(request)
                 await response.aread()
         except TimeoutError:

@@ -13,7 +13,7 @@ import httpx
 
 from stonechat.billing.gateway import METER_EVENT, StripeGateway
 from support.billing import SECRET, connect
-from support.crashes import PATIENCE_SECONDS, MortalTransport, Process
+from support.crashes import PATIENCE_SECONDS, SHORT_PATIENCE_SECONDS, MortalTransport, Process
 from support.stripe_double import Mode, StripeDouble
 
 _seeds = itertools.count(1000)
@@ -26,6 +26,7 @@ class StripeInProcess:
     double: StripeDouble
     gateway: StripeGateway
     process: Process
+    transport: MortalTransport
 
     @property
     def client(self) -> Any:
@@ -39,7 +40,8 @@ class StripeInProcess:
 
     def outage(self, mode: Mode | None) -> None:
         """As `StripeDouble.outage`; what is `slow` answers later than the gateway waits."""
-        self.double.outage(mode, seconds=PATIENCE_SECONDS * 2)
+        self.transport.patience = SHORT_PATIENCE_SECONDS if mode == "slow" else PATIENCE_SECONDS
+        self.double.outage(mode, seconds=SHORT_PATIENCE_SECONDS * 2)
 
 
 @asynccontextmanager
@@ -52,6 +54,6 @@ async def stripe_in_process(*, clock: Callable[[], datetime]) -> AsyncIterator[S
     transport = MortalTransport(httpx.ASGITransport(app=double.app), process)
     await connect(gateway, transport)
     try:
-        yield StripeInProcess(double, gateway, process)
+        yield StripeInProcess(double, gateway, process, transport)
     finally:
         await gateway.aclose()
