@@ -231,7 +231,7 @@ async def test_whoever_is_removed_sees_nothing_more(world: ConsoleWorld) -> None
     async with world.services.database.tenant(world.tenant_id) as session:
         await remove_member(session, world.actor, person_id=browser.person_id)
     assert (await browser.request("GET", "/console")).response.headers["location"] == "/console/tenants"
-    assert "You belong to no tenant" in (await browser.page("/console/tenants")).text
+    assert "You belong to no company yet" in (await browser.page("/console/tenants")).text
 
 
 async def test_errors_are_pages_in_sentences(world: ConsoleWorld) -> None:

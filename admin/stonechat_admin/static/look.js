@@ -58,6 +58,8 @@ function warn(figure, ratio) {
       `Links and lines use a ${scheme === "light" ? "darker" : "lighter"} shade of it; the button and messages keep it.`;
   }
   place.hidden = !hard;
+  const mark = document.querySelector(`[data-see="${figure.dataset.preview}"] [data-hard]`);
+  if (mark) mark.hidden = !hard;
 }
 
 addEventListener("message", ({ source, origin, data }) => {
@@ -86,7 +88,7 @@ document.addEventListener("click", (event) => {
   const see = event.target.closest("[data-see]");
   if (see) {
     for (const each of document.querySelectorAll("[data-see]")) each.ariaPressed = String(each === see);
-    for (const figure of figures) figure.classList.toggle("max-2xl:hidden", figure.dataset.preview !== see.dataset.see);
+    for (const figure of figures) figure.classList.toggle("unseen", figure.dataset.preview !== see.dataset.see);
   }
   const view = event.target.closest("[data-sample]");
   if (!view) return;

@@ -39,9 +39,9 @@ class Known:
 
 KNOWN: dict[str, Known] = {
     "sign_up": Known(
-        "New workspaces",
-        "People who sign up by themselves. Invitations to workspaces that exist go on.",
-        "New workspaces cannot be opened at the moment. Please try again later.",
+        "New accounts",
+        "People who sign up by themselves. Invitations to join others go on.",
+        "New accounts cannot be opened at the moment. Please try again later.",
     ),
     "web_sources": Known(
         "Reading web sites",
