@@ -12,11 +12,13 @@ from sqlalchemy import text
 
 from stonechat import clock, ids
 from stonechat.accounts.actor import system
-from stonechat.knowledge import consistency, service
+from stonechat.knowledge import consistency, service, sources
 from stonechat.knowledge.consistency import Findings, check_consistency, check_some, last_rounds
 from stonechat.knowledge.deps import Knowledge
+from stonechat.knowledge.editing import Rewriting, read_written, rewrite_source
 from stonechat.knowledge.index import points_of
 from stonechat.knowledge.reindex import ask_reindex, reindex_state, reindex_tenant, tenants_with_knowledge
+from stonechat.knowledge.schemas import TextSourceIn
 from stonechat.knowledge.search import search
 from support.consistency import agreement
 from support.knowledge import fetch, run_jobs, upload
@@ -214,3 +216,116 @@ def test_ids_tell_when_they_were_made() -> None:
     assert [ids.made_at(strange) for strange in ("", "doc_", "README.txt", "doc_" + "z" * 26, "doc_" + "u" * 26)] == [
         None
     ] * 5
+
+
+class Undone(Exception):
+    """Undoes a transaction."""
+
+
+async def files_of(knowledge: Knowledge, tenant_id: UUID) -> list[str]:
+    return await knowledge.files.names(tenant_id, "documents")
+
+
+async def written(knowledge: Knowledge, tenant_id: UUID, words: str) -> tuple[str, str]:
+    """A text; its source and its document."""
+    async with knowledge.database.tenant(tenant_id) as session:
+        body = TextSourceIn(type="text", name="Hours", text=words)
+        source = await sources.create_source(session, system(tenant_id), files=knowledge.files, source=body)
+        found = await read_written(session, system(tenant_id), files=knowledge.files, source_id=source.source_id)
+    return source.source_id, found.document_id
+
+
+async def test_a_change_that_is_undone_leaves_the_text_as_it_was(knowledge: Knowledge, tenant_id: UUID) -> None:
+    actor, files = system(tenant_id), knowledge.files
+    source_id, document_id = await written(knowledge, tenant_id, "From nine to five.")
+
+    async def change(words: str, *, undo: bool = False) -> None:
+        async with knowledge.database.tenant(tenant_id) as session:
+            await rewrite_source(session, actor, files=files, source_id=source_id, change=Rewriting(text=words))
+            if undo:
+                raise Undone
+
+    async def says() -> str | None:
+        async with knowledge.database.tenant(tenant_id) as session:
+            return (await read_written(session, actor, files=files, source_id=source_id)).text
+
+    for words in ("From nine to five.", "From ten to four."):
+        with pytest.raises(Undone):  # the file is stored, and its transaction fails
+            await change("Never.", undo=True)
+        assert await says() == words
+        assert len(await files_of(knowledge, tenant_id)) == 2
+        assert (await check_consistency(knowledge, tenant_id)).stray_files == 1
+        assert await says() == words
+        if words.startswith("From nine"):
+            await change("From ten to four.")
+            assert await says() == "From ten to four."
+            # What was there before goes; what holds stays.
+            assert (await check_consistency(knowledge, tenant_id)).stray_files == 1
+    await run_jobs(knowledge, tenant_id)
+    assert len(await search(knowledge, tenant_id, "ten four")) == 1
+    await change("From nine to five.")  # as at first
+    assert await says() == "From nine to five."
+    await run_jobs(knowledge, tenant_id)
+    assert (await check_consistency(knowledge, tenant_id)).mended == {
+        "compared": 1, "orphans": 0, "gaps": 0, "stray_files": 1, "lost_files": 0,
+    }  # fmt: skip
+    async with knowledge.database.tenant(tenant_id) as session:
+        await service.delete_document(session, actor, document_id=document_id)
+    await run_jobs(knowledge, tenant_id)
+    assert await files_of(knowledge, tenant_id) == []
+
+
+async def test_a_file_whose_row_never_came_goes_where_nothing_was_ever_indexed(
+    knowledge: Knowledge, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    async def upload_in_vain() -> None:
+        async with knowledge.database.tenant(tenant_id) as session:
+            await service.create_document(
+                session, system(tenant_id), files=knowledge.files, data=b"Words.", filename="a.txt"
+            )
+            raise Undone
+
+    with pytest.raises(Undone):
+        await upload_in_vain()
+    (stray,) = await files_of(knowledge, tenant_id)
+    seen: list[UUID] = []
+
+    async def looked_at(knowledge: Knowledge, tenant: UUID) -> Findings:
+        seen.append(tenant)
+        return await check_consistency(knowledge, tenant) if tenant == tenant_id else Findings()
+
+    monkeypatch.setattr(consistency, "check_consistency", looked_at)
+    await check_some(knowledge, tenants=100_000)
+    assert tenant_id in seen
+    assert await files_of(knowledge, tenant_id) == [stray], "it may be about to get its row"
+    later = clock.now() + timedelta(hours=2)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    await check_some(knowledge, tenants=100_000)
+    assert await files_of(knowledge, tenant_id) == []
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+async def test_however_short_the_pages_no_file_that_holds_goes(
+    knowledge: Knowledge, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    actor, files = system(tenant_id), knowledge.files
+    made = [await written(knowledge, tenant_id, f"Text {n}.") for n in range(4)]
+    for source_id, _ in made[:3]:
+        for words in ("Another.", "A third."):
+            async with knowledge.database.tenant(tenant_id) as session:
+                await rewrite_source(session, actor, files=files, source_id=source_id, change=Rewriting(text=words))
+    monkeypatch.setattr(consistency, "MAX_HELD", 4 * page)
+    names = files.names
+
+    async def short(tenant: UUID, folder: str, *, after: str = "", limit: int = 4 * page) -> list[str]:
+        return await names(tenant, folder, after=after, limit=min(limit, 4 * page))
+
+    monkeypatch.setattr(files, "names", short)
+    for _ in range(2):
+        assert (await check_consistency(knowledge, tenant_id)).lost_files == 0
+    monkeypatch.undo()
+    async with knowledge.database.tenant(tenant_id) as session:
+        texts = [(await read_written(session, actor, files=files, source_id=source_id)).text for source_id, _ in made]
+    assert texts == ["A third."] * 3 + ["Text 3."]
+    assert len(await files_of(knowledge, tenant_id)) < 10, "and what was replaced does"

@@ -82,10 +82,21 @@ class FolderStore:
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
+            _flush(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise Unavailable("The file store cannot be written right now.") from error
+
+
+def _flush(folder: Path) -> None:
+    """Put a folder's names on the disk, where the system can: a file that was stored is there after a power cut too."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _names(folder: Path, after: str, limit: int) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,13 +19,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
+from stonechat.accounts.models import Tenant
 from stonechat.knowledge.deps import Knowledge
 from stonechat.knowledge.generations import point_of, vouched
 from stonechat.knowledge.index import MAX_HELD, IndexPoint
-from stonechat.knowledge.ingest import held_points, remove_orphans
+from stonechat.knowledge.ingest import held_points, locked, remove_orphans
 from stonechat.knowledge.layouts import places_of
 from stonechat.knowledge.models import Chunk, Document, IndexState, KnowledgeCheck
-from stonechat.knowledge.service import original_of
+from stonechat.knowledge.service import replaced_original
 
 SLICE = 5000
 """Passages compared in one call; and as many files."""
@@ -50,7 +51,7 @@ class Findings:
     gaps: int = 0
     """Passages without a point, written."""
     stray_files: int = 0
-    """Originals without a document, deleted."""
+    """Originals that no document tells of, deleted."""
     lost_files: int = 0
     """Documents without their original: they answer, and say that they cannot be read again."""
     complete: bool = False
@@ -99,12 +100,15 @@ async def check_some(knowledge: Knowledge, *, tenants: int = TENANTS, at_most: t
     """A slice of each of the tenants that were looked at longest ago."""
     async with knowledge.database.platform() as session:
         chosen = (
-            select(IndexState.tenant_id)
-            .outerjoin(KnowledgeCheck, KnowledgeCheck.tenant_id == IndexState.tenant_id)
+            select(Tenant.tenant_id)
+            .outerjoin(KnowledgeCheck, KnowledgeCheck.tenant_id == Tenant.tenant_id)
             .order_by(KnowledgeCheck.checked_at.asc().nulls_first())
             .limit(tenants)
         )
-        waiting = list(await session.scalars(chosen))
+        indexed = select(IndexState.tenant_id).where(IndexState.tenant_id == Tenant.tenant_id).exists()
+        waiting = list(await session.scalars(chosen.where(indexed)))
+        # Those without an index have at most files whose transaction failed, and keep none of the others waiting.
+        waiting += await session.scalars(chosen.where(~indexed))
     total, until = Findings(), clock.now() + at_most
     for tenant_id in waiting:
         if clock.now() >= until:
@@ -219,31 +223,68 @@ async def _files(knowledge: Knowledge, tenant_id: UUID, *, after: str | None, mo
     while compared < most:
         # Rows first: of a document that is there, the file was there before.
         async with knowledge.database.tenant(tenant_id) as session:
-            page = select(Document.document_id, Document.deleted_at).where(Document.tenant_id == tenant_id)
-            page = page.order_by(Document.document_id).limit(MAX_HELD)
-            found = await session.execute(page if after is None else page.where(Document.document_id > after))
-            rows = {document_id: deleted_at is None for document_id, deleted_at in found}
-        names = await knowledge.files.names(tenant_id, _FOLDER, after=after or "")
-        ends = [max(side) for side in (rows, names) if len(side) >= MAX_HELD]
+            page = select(Document.document_id, Document.sha256, Document.deleted_at)
+            page = page.where(Document.tenant_id == tenant_id).order_by(Document.document_id).limit(MAX_HELD)
+            found = (await session.execute(page if after is None else page.where(Document.document_id > after))).all()
+        names = await knowledge.files.names(tenant_id, _FOLDER, after=f"{after}.~" if after else "")
+        ends = [found[-1].document_id] if len(found) >= MAX_HELD else []
+        if len(names) >= MAX_HELD:  # of the last one there may be more
+            ends.append(sorted({_document_of(name) for name in names})[-2:][0])
         after = min(ends, default=None)
-        held = {name for name in names if after is None or name <= after}
-        known = {key: living for key, living in rows.items() if after is None or key <= after}
-        stray = await _delete_strays(knowledge, tenant_id, held - known.keys())
-        lost = await _mark_lost(
-            knowledge, tenant_id, [key for key, living in known.items() if living and key not in held]
-        )
-        compared += max(len(held), len(known))
-        total += Findings(stray_files=stray, lost_files=lost)
+        held = {name for name in names if after is None or _document_of(name) <= after}
+        rows = {row.document_id: row for row in found if after is None or row.document_id <= after}
+        stray = await _delete_strays(knowledge, tenant_id, [name for name in held if _document_of(name) not in rows])
+        lost, stale = [], defaultdict(list)
+        for document_id, row in rows.items():
+            of_it = {name for name in (document_id, _replaced(document_id, row.sha256)) if name in held}
+            if row.deleted_at is None and not of_it:
+                lost.append(document_id)
+        for name in held:
+            row = rows.get(_document_of(name))
+            if row is not None and row.deleted_at is None and not _is_current(name, row.sha256, held):
+                stale[row.document_id].append(name)
+        for document_id, old in stale.items():
+            stray += await _delete_replaced(knowledge, tenant_id, document_id, old)
+        compared += max(len(held), len(rows))
+        total += Findings(stray_files=stray, lost_files=await _mark_lost(knowledge, tenant_id, lost))
         if after is None:
             break
     return total, after
 
 
+def _document_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _replaced(document_id: str, digest: bytes) -> str:
+    return replaced_original(document_id, digest).removeprefix(f"{_FOLDER}/")
+
+
+def _is_current(name: str, digest: bytes, held: Set[str]) -> bool:
+    """Whether this is the file that `stored_bytes` reads."""
+    newest = _replaced(_document_of(name), digest)
+    return name == newest or ("." not in name and newest not in held)
+
+
+async def _delete_replaced(knowledge: Knowledge, tenant_id: UUID, document_id: str, names: Sequence[str]) -> int:
+    """Delete what the document's row does not tell of, or no longer. Who replaces the bytes holds the row: one of us waits."""
+    async with knowledge.database.tenant(tenant_id) as session:
+        document = await locked(session, tenant_id, document_id)
+        if document is None:
+            return 0
+        newest = _replaced(document_id, document.sha256)
+        held = await knowledge.files.names(tenant_id, _FOLDER, after=newest[:-1], limit=1)
+        old = [name for name in names if not _is_current(name, document.sha256, set(held))]
+        for name in old:
+            await knowledge.files.delete(tenant_id, f"{_FOLDER}/{name}")
+    return len(old)
+
+
 async def _delete_strays(knowledge: Knowledge, tenant_id: UUID, names: Iterable[str]) -> int:
     before = clock.now() - YOUNG
-    strays = [name for name in sorted(names) if (made := ids.made_at(name)) is not None and made < before]
+    strays = [n for n in sorted(names) if (made := ids.made_at(_document_of(n))) is not None and made < before]
     for name in strays:
-        await knowledge.files.delete(tenant_id, original_of(name))
+        await knowledge.files.delete(tenant_id, f"{_FOLDER}/{name}")
     return len(strays)
 
 

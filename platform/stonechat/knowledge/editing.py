@@ -20,7 +20,7 @@ from stonechat.files import FileStore
 from stonechat.knowledge.browse import WRITTEN
 from stonechat.knowledge.models import Document, Source
 from stonechat.knowledge.schemas import Pair
-from stonechat.knowledge.service import check_size, check_url, original_of, reprocess_document
+from stonechat.knowledge.service import check_size, check_url, replaced_original, reprocess_document, stored_bytes
 
 MAX_PAIRS = 1000
 _PAIRS = TypeAdapter(list[Pair])
@@ -87,7 +87,7 @@ async def rewrite_source(
     source.synced_at = clock.now()
     document.title_given, document.url = True, url
     document.bytes, document.sha256 = len(data), digest
-    await files.put(actor.tenant_id, original_of(document.document_id), data=data)
+    await files.put(actor.tenant_id, replaced_original(document.document_id, digest), data=data)
     await session.flush()
     # An attempt that reads the old bytes right now is superseded by this.
     await reprocess_document(session, actor, document_id=document.document_id)
@@ -130,7 +130,7 @@ async def _open(
         document = await session.scalar(held.with_for_update() if lock else held)
     if source is None or document is None:
         raise NotFound("There is no such text and no such question.")
-    data = await files.get(actor.tenant_id, original_of(document.document_id))
+    data = await stored_bytes(files, document)
     return source, document, _written(source, document, data)
 
 

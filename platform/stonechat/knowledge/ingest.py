@@ -30,7 +30,7 @@ from stonechat.knowledge.media import MediaType
 from stonechat.knowledge.models import Chunk, Document, IndexState
 from stonechat.knowledge.progress import AGAIN, NO_VECTORS, Attempt, Superseded, tell_of
 from stonechat.knowledge.quota import require_room
-from stonechat.knowledge.service import original_of
+from stonechat.knowledge.service import original_of, replaced_original, stored_bytes
 
 _ROWS = 500
 _turns: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
@@ -186,7 +186,7 @@ async def _unpack(knowledge: Knowledge, archive: Document, attempt: Attempt) -> 
 
 async def _original(knowledge: Knowledge, document: Document) -> bytes:
     try:
-        return await knowledge.files.get(document.tenant_id, original_of(document.document_id))
+        return await stored_bytes(knowledge.files, document)
     except NotFound:
         raise DocumentUnreadable("The original file is gone. Delete this document and upload it again.") from None
 
@@ -246,4 +246,9 @@ async def _leave(knowledge: Knowledge, tenant_id: UUID, document_id: str) -> Non
 
 async def _purge_outside(knowledge: Knowledge, tenant_id: UUID, document_id: str) -> None:
     await knowledge.index.delete_document(tenant_id, document_id)
+    async with knowledge.database.tenant(tenant_id) as session:
+        mine = (Document.tenant_id == tenant_id) & (Document.document_id == document_id)
+        digest = await session.scalar(select(Document.sha256).where(mine))
+    if digest is not None:
+        await knowledge.files.delete(tenant_id, replaced_original(document_id, digest))
     await knowledge.files.delete(tenant_id, original_of(document_id))

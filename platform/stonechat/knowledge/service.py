@@ -201,12 +201,26 @@ async def reprocess_document(session: AsyncSession, actor: Actor, *, document_id
 async def read_original(session: AsyncSession, actor: Actor, *, files: FileStore, document_id: str) -> bytes:
     """The bytes as they were uploaded."""
     document = await get_document(session, actor, document_id=document_id)
-    return await files.get(actor.tenant_id, original_of(document.document_id))
+    return await stored_bytes(files, document)
 
 
 def original_of(document_id: str) -> str:
-    """The name of a document's original in the file store."""
+    """The name in the file store of the bytes that a document came with."""
     return f"documents/{document_id}"
+
+
+def replaced_original(document_id: str, digest: bytes) -> str:
+    """The name of bytes that took the place of a document's first ones: another for others, so that whatever becomes of the
+    transaction that writes the row, what the row tells of is there. What no row tells of goes with the next check."""
+    return f"{original_of(document_id)}.{digest.hex()[:32]}"
+
+
+async def stored_bytes(files: FileStore, document: Document) -> bytes:
+    """A document's bytes as its row has them. Raises `NotFound`."""
+    try:
+        return await files.get(document.tenant_id, replaced_original(document.document_id, document.sha256))
+    except NotFound:
+        return await files.get(document.tenant_id, original_of(document.document_id))
 
 
 def check_size(data: bytes) -> None:

@@ -15,7 +15,7 @@ from stonechat.files import FileStore
 from stonechat.jobs import enqueue
 from stonechat.knowledge.media import MediaType
 from stonechat.knowledge.models import Document, Source
-from stonechat.knowledge.service import INGEST, add_document, bury, original_of
+from stonechat.knowledge.service import INGEST, add_document, bury, replaced_original
 from stonechat.knowledge.web import frontier
 from stonechat.knowledge.web.models import SourcePage
 from stonechat.knowledge.web.progress import MAX_FILES, Bounds, Progress
@@ -174,8 +174,9 @@ class Recorder:
 
     async def _replace(self, document: Document, visit: Visit) -> None:
         """New bytes for a document; what was read of the old ones answers until the new ones are read."""
-        await self.files.put(document.tenant_id, original_of(document.document_id), data=visit.body)
-        document.sha256, document.bytes = hashlib.sha256(visit.body).digest(), len(visit.body)
+        digest = hashlib.sha256(visit.body).digest()
+        await self.files.put(document.tenant_id, replaced_original(document.document_id, digest), data=visit.body)
+        document.sha256, document.bytes = digest, len(visit.body)
         document.media_type, document.filename = visit.media_type.value, visit.filename
         document.status, document.error_code, document.error = "pending", None, None
         document.reading, document.progress_stage = None, None  # whoever reads the old bytes just now reads in vain
