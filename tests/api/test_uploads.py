@@ -15,9 +15,12 @@ from sqlalchemy import text
 
 from stonechat import clock
 from stonechat.chat import children, upload_lease, uploading
+from stonechat.chat.attachment_sweeper import sweep_attachments
+from stonechat.chat.attachments import UNSENT_FOR
 from stonechat.chat.links import FileKey
 from stonechat.chat.upload_lease import LEASE, take
 from stonechat.chat.uploading import UploadBounds
+from stonechat.errors import Unavailable
 from support import uploads
 from support.children import watched_children
 from support.documents import encrypted_pdf, pdf
@@ -279,6 +282,28 @@ async def test_who_stood_still_for_longer_than_a_lease_takes_nothing_from_the_ne
     late = await first
     assert (late.status_code, late.json()["code"]) == (429, "too_many_concurrent")
     assert [path.read_bytes() for path in site.stored(anna)] == [b"world"], "what is there stays there"
+
+
+async def test_bytes_whose_row_could_not_be_written_are_sent_again_or_go(
+    site: UploadSite, anna: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise Unavailable("The database is away.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.uploads, "_keep", fail)
+        again, never = await anna.announce("a.txt", 5), await anna.announce("b.txt", 5)
+        for attachment in (again, never):
+            assert (await anna.put(attachment, b"hello")).status_code == 503
+    assert len(site.stored(anna)) == 2, "stored, and no row says so"
+    assert (await anna.put(again, b"hello")).status_code == 200
+    async with site.services.database.tenant(anna.caller.tenant_id) as session:
+        ours = {"id": never["id"], "age": UNSENT_FOR + timedelta(minutes=1)}
+        await session.execute(
+            text("update attachments set created_at = now() - cast(:age as interval) where attachment_id = :id"), ours
+        )
+    await sweep_attachments(site.services.database, site.attachments.files)
+    assert [path.name for path in site.stored(anna)] == [again["id"]]
 
 
 async def test_a_large_upload_takes_little_memory(site: UploadSite, anna: Visitor) -> None:

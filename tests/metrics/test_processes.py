@@ -11,15 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from stonechat import __version__
 from support.postgres import migrated_database
 from support.running import START_SECONDS, STONECHAT, environment, free_port
-
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 @asynccontextmanager
