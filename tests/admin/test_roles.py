@@ -206,8 +206,6 @@ async def standing(walked: ConsoleWorld) -> AsyncIterator[Standing]:
 async def send(browser: Browser, route: Route, ids: dict[str, str], *, partial: bool | None = None) -> Answer:
     """As a browser would: pages by address, everything else by htmx, with the session's token."""
     partial = route.method != "GET" if partial is None else partial
-    if route.method != "GET" and not browser.token and browser.person_id:
-        await browser.page("/console/tenants")
     return await browser.request(route.method, route.path.format(**ids), partial=partial, **route.options(ids))
 
 
@@ -305,7 +303,6 @@ async def test_forms_are_answered_with_whole_pages_where_the_script_did_not_load
         if route.method != "POST" or route.path in ASKED_BY_SCRIPTS:
             continue
         browser = await walked.signed_in("owner")
-        await browser.page("/console/tenants")  # for the session's token
         ids = {"session_id": await session_of(walked, browser)} if "session_id" in route.names else None
         ids = ids or await things.make(route.names)
         options = route.options(ids) if filled else {}

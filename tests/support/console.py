@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 from sqlalchemy import event
 
-from stonechat.accounts import resets
+from stonechat.accounts import resets, sessions
 from stonechat.accounts.actor import Actor, system
 from stonechat.accounts.memberships import SCOPE_OF_ROLE, add_member
 from stonechat.accounts.models import Role
@@ -183,10 +183,10 @@ class ConsoleWorld:
         return browser
 
     async def sign_in(self, browser: Browser, person_id: str) -> None:
-        """Give the browser a session without a password."""
+        """Give the browser a session without a password, and what any page of it would say its forms are to send."""
         token = await open_session(self.services.database, person_id, address="198.51.100.20")
         browser.http.cookies.set(COOKIE, token, domain=httpx.URL(PLATFORM).host, path="/")
-        browser.token = ""
+        browser.token = sessions._csrf(token)
 
     def actor_of(self, browser: Browser, role: Role) -> Actor:
         return Actor(self.tenant_id, "person", browser.person_id, frozenset({SCOPE_OF_ROLE[role]}))

@@ -248,11 +248,17 @@ class Storm:
         self._deleted.add(document_id)
 
     async def _crash(self) -> None:
-        """Give it something to do, and kill it over that."""
+        """Give it something to do, and kill it over that: some time later, or, the first time, once it is seen at it."""
         for _ in range(3):
             await self._create()
-        await asyncio.sleep(self._random.random() * 0.25)
+        patience = self._random.random() * 0.25
+        if self.outcome.kills:
+            await asyncio.sleep(patience)
         busy = await self._count("status = 'processing'") > 0
+        while not (busy or self.outcome.kills):
+            if not await self._count("status = 'pending'"):
+                await self._create()
+            busy = await self._count("status = 'processing'") > 0
         await self._worker.kill()
         self.outcome.kills += 1
         self.outcome.mid_job += busy
