@@ -25,6 +25,7 @@ from stonechat.chat.failures import error_event, failure
 from stonechat.chat.journal import Batch, ItemChange
 from stonechat.chat.runs import Run
 from stonechat.chat.settlement import count_end, entries_of, uses_to_note
+from stonechat.chat.trace_log import TraceLog
 from stonechat.db.session import Database
 from stonechat.errors import StonechatError, TooManyConcurrent
 
@@ -63,6 +64,7 @@ class RunHub:
         """`on_trace` is told of every turn that was stored; it must be quick."""
         self.database = database
         self._on_trace = on_trace
+        self.traces = TraceLog(database)
         self._afterwards: set[asyncio.Task[None]] = set()
         self.process_id = ids.new_id("proc")
         self._runs: dict[str, Run] = {}
@@ -198,6 +200,8 @@ class RunHub:
         entries = entries_of(run)
         changes, attempt = run.changes, 0
         trace = run.trace_until_now(cast("Outcome", status))
+        # Where nothing else goes on there is nothing to write it with.
+        later = len(self._runs) > 1 and not self._closing and self.traces.has_room
         while True:
             attempt += 1
             try:
@@ -216,7 +220,7 @@ class RunHub:
                         keep_status=not run.status_changed,
                         propose_title=not run.title_changed,
                         usage=entries,
-                        trace=trace,
+                        trace=None if later else trace,
                     )
             except asyncpg.UniqueViolationError:
                 if not changes:
@@ -233,6 +237,8 @@ class RunHub:
             else:
                 # A second attempt finds the run ended if the first one's answer was lost on the way.
                 done = done or attempt > 1
+                if done and later:
+                    self.traces.add(run.key, trace)
                 if done and self._on_trace is not None:
                     self._on_trace(trace)
                 return done
@@ -338,6 +344,7 @@ class RunHub:
         """Wait for what ended turns left to be done."""
         while self._afterwards:
             await asyncio.wait(list(self._afterwards))
+        await self.traces.written()
 
     def _keep(self, run: Run) -> None:
         if run.resumable:
@@ -369,6 +376,8 @@ class RunHub:
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait([self._ticker], timeout=1)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.traces.written(), timeout=1)
         self._kept.clear()
 
 

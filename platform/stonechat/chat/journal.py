@@ -26,6 +26,7 @@ _LEASE_MS = int(LEASE_SECONDS * 1000)
 _BEGIN = "select * from chat_begin_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
 _WRITE = "select chat_write_items($1,$2,$3,$4,$5,$6,$7,$8,$9)"
 _CHECKPOINT = "select * from chat_checkpoint_runs($1,$2,$3,$4,$5,$6,$7,$8)"
+_TRACES = "select chat_record_traces($1,$2,$3,$4,$5)"
 _FINISH = "select chat_finish_turn($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
 
 
@@ -220,6 +221,18 @@ async def finish(
         None if trace is None else trace.columns_json(),
     )
     return done
+
+
+async def record_traces(database: Database, traces: Sequence[tuple[RunKey, TurnTrace]]) -> None:
+    """Store traces of any tenants' turns that ended; of a thread that is gone by now, nothing."""
+    await database.hot.fetch(
+        _TRACES,
+        [key.tenant_id for key, _ in traces],
+        [key.user_id for key, _ in traces],
+        [key.thread_id for key, _ in traces],
+        [key.run_id for key, _ in traces],
+        [trace.columns_json() for _, trace in traces],
+    )
 
 
 def _scope(key: RunKey) -> tuple[UUID, str, str]:
