@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +11,8 @@ from sqlalchemy import text
 
 from stonechat import clock
 from stonechat.accounts.actor import system
-from stonechat.billing.models import BillingEventRow, InvoiceRow
+from stonechat.billing.gateway import METER_EVENT
+from stonechat.billing.models import BillingEventRow, InvoiceRow, KeptInvoiceRow, MeterRow
 from stonechat.jobs import enqueue
 from stonechat.operator import sign_in
 from stonechat.webhooks.deliveries import send_test_event
@@ -63,6 +65,30 @@ class Deeds:
                 )
             )  # fmt: skip
         return {"invoice_id": "inv_audit"}, {}
+
+    async def kept(self) -> tuple[dict[str, str], dict[str, str]]:
+        long_ago = clock.now() - timedelta(days=400)
+        async with self.world.services.database.platform() as session:
+            session.add(
+                KeptInvoiceRow(
+                    tenant_id=self.tenant_id, invoice_id="inv_kept", provider="manual", number="1", status="open",
+                    currency="usd", total_cents=900, tax_cents=0, paid_cents=0, billed_name="Logged", lines=[],
+                    created_at=long_ago, kept_at=long_ago,
+                )
+            )  # fmt: skip
+        return {"invoice_id": "inv_kept"}, {}
+
+    async def late(self) -> tuple[dict[str, str], dict[str, str]]:
+        began = clock.now() - timedelta(days=40)
+        async with self.world.services.database.tenant(self.tenant_id) as session:
+            session.add(
+                MeterRow(
+                    tenant_id=self.tenant_id, slice_start=began, slice_end=began + timedelta(hours=1), seq=1, tokens=1_000,
+                    meter=METER_EVENT, identifier=f"{self.tenant_id}-1", customer_id="cus", state="expired",
+                    next_attempt_at=began,
+                )
+            )  # fmt: skip
+        return {}, REASON | {"how": "waive"}
 
     async def deletion(self) -> tuple[dict[str, str], dict[str, str]]:
         await press(self.desk, f"{self.at}/deletion", REASON | {"days": "7"})
@@ -141,6 +167,7 @@ FORMS: dict[str, tuple[Prepare, dict[str, str]]] = {
     f"{TENANT}/overrides/{{override_id}}/revoke": (Deeds.override, {}),
     f"{TENANT}/plan": (Deeds.nothing, {"plan_key": "starter", "trial_days": "0"}),
     f"{TENANT}/invoices/{{invoice_id}}/paid": (Deeds.invoice, {}),
+    f"{TENANT}/overage": (Deeds.late, {}),
     f"{TENANT}/deletion": (Deeds.nothing, {"days": "7"}),
     f"{TENANT}/deletion/cancel": (Deeds.deletion, {}),
     f"{TENANT}/sync": (Deeds.nothing, {}),
@@ -151,6 +178,7 @@ FORMS: dict[str, tuple[Prepare, dict[str, str]]] = {
     "/operator/jobs/{job_id}/replay": (Deeds.job, {}),
     "/operator/events/{event_id}/replay": (Deeds.event, {}),
     "/operator/deliveries/{tenant_id}/{endpoint_id}/{delivery_id}/replay": (Deeds.delivery, {}),
+    "/operator/books/{tenant_id}/{invoice_id}/paid": (Deeds.kept, {}),
     "/operator/plans": (Deeds.plan, {}),
     "/operator/plans/{key}/retire": (Deeds.plan, {}),
     "/operator/announcements": (Deeds.announcement, {}),
