@@ -63,6 +63,11 @@ def check_archive(path: Path, keyring: Keyring, *, say: Say, listing: IO[str] | 
         progress.step(
             f"Checking {path}: a backup of {head.made_at}, made by Stonechat {head.stonechat} (schema {head.revision}) ..."
         )
+        if gone := head.keys_not_in(keyring):
+            progress.step(
+                f"The platform had the older key {', '.join(gone)} as well, which STONECHAT_SECRET_KEYS does not have. Only "
+                "operators whose second factor is as old would miss it, and set up a new one."
+            )
         while (member := archive.next()) is not None and member.name != MANIFEST:
             _add_up(archive, member, sums, listing)
             progress.moved(member.size, member.name)
@@ -97,8 +102,8 @@ def _read_head(archive: ArchiveReader) -> bytes:
 
 
 def _check_head(path: Path, head: Head, keyring: Keyring) -> None:
-    ours = {key_id for key_id, _ in keyring.derive("backup head")}
-    if missing := [key_id for key_id in {*head.needed_keys, *head.keys[:1]} if key_id not in ours]:
+    needed = {*head.needed_keys, *head.keys[:1]}
+    if missing := needed.intersection(head.keys_not_in(keyring)):
         raise SecretUnreadable(
             f"What is encrypted in {path} needs the platform key {', '.join(sorted(missing))}, which STONECHAT_SECRET_KEYS "
             "does not have. Set it to what the platform had that was backed up (an embedded one keeps it in the file "

@@ -46,6 +46,11 @@ class Head(_Part):
     needed_keys: list[str] = Field(max_length=100)
     """Of those, the ones without which something in here cannot be decrypted."""
 
+    def keys_not_in(self, keyring: Keyring) -> list[str]:
+        """Keys that the platform had and this keyring lacks."""
+        ours = key_ids(keyring)
+        return [key_id for key_id in self.keys if key_id not in ours]
+
 
 class TableSum(_Part):
     """A table: its columns in the order of its rows' values, and what its parts come to."""
@@ -172,6 +177,11 @@ class Sums:
             if said is None or found.get(name, TableSum(columns=[])) != said.model_copy(update={"columns": []}):
                 return f"the rows of {name}"
         return None if self.files == manifest.files else "the files"
+
+
+def key_ids(keyring: Keyring) -> list[str]:
+    """Newest first."""
+    return [key_id for key_id, _ in keyring.derive(_PURPOSE)]
 
 
 def sign(keyring: Keyring, manifest: bytes) -> Signature:

@@ -27,6 +27,7 @@ from stonechat.backup.tables import (
     any_table,
     data_tables,
     first_filled,
+    has_roles,
     months_of,
     owner_connection,
     quoted,
@@ -48,12 +49,15 @@ ELSEWHERE = (
 
 async def require_empty(owner_url: str, *, revision: str) -> None:
     """Raise `Conflict` unless the database is empty: no tables at all, or ours without a row, not newer than `revision`."""
-    async with owner_connection(owner_url, name="stonechat-restore") as connection:
+    async with owner_connection(owner_url, name="stonechat-restore", role=None) as connection:
         if (found := await any_table(connection)) is None:
             return
-        if (there := await revision_of(connection)) is None:
+        if not await has_roles(connection):
             raise Conflict(f"The database holds {found}, which is not Stonechat's. {ELSEWHERE}")
-        if filled := await first_filled(connection, await data_tables(connection)):
+    async with owner_connection(owner_url, name="stonechat-restore") as connection:
+        if not (tables := await data_tables(connection)) or (there := await revision_of(connection)) is None:
+            raise Conflict(f"The database holds {found}, which is not Stonechat's. {ELSEWHERE}")
+        if filled := await first_filled(connection, tables):
             raise Conflict(f"The database is not empty: there are rows in {filled}. {ELSEWHERE}")
         known = migrate.revisions()
         if there not in known or known.index(there) > known.index(revision):
@@ -77,8 +81,10 @@ async def require_free(files: FileStore, listing: IO[str]) -> None:
                 )
 
 
-async def restore_archive(owner_url: str, checked: Checked, *, files: FileStore, say: Say) -> None:
-    """Make the schema that the archive is of, put everything in, and bring it up to date. Roles must exist.
+async def restore_archive(
+    owner_url: str, checked: Checked, *, files: FileStore, say: Say, web_login: str | None = None
+) -> None:
+    """Make the schema that the archive is of, put everything in, and bring it up to date. `web_login` will use it.
 
     Raises `Conflict` if the database is not empty, `Unavailable` if it or the file store fails; then it is empty again.
     """
@@ -86,6 +92,7 @@ async def restore_archive(owner_url: str, checked: Checked, *, files: FileStore,
     await require_empty(owner_url, revision=revision)
     progress = Progress(say)
     progress.step(f"Making the schema {revision} ...")
+    await migrate.ensure_roles(owner_url, web_login=web_login)
     await migrate.migrate(owner_url, revision=revision)
     progress.step(f"Writing {checked.rows:,} rows and {checked.manifest.files.count:,} files ...")
     try:

@@ -91,10 +91,13 @@ class Table:
 
 
 @asynccontextmanager
-async def owner_connection(owner_url: str, *, name: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection in the role that owns the tables, which may take its time. `Unavailable` if it cannot be had."""
+async def owner_connection(owner_url: str, *, name: str, role: str | None = OWNER) -> AsyncIterator[asyncpg.Connection]:
+    """A connection in the role that owns the tables, which may take its time. `Unavailable` if it cannot be had.
+
+    With `role` None it is the login's own, where there may be no such role yet.
+    """
     url = make_url(owner_url)
-    settings = server_settings(OWNER, login=url.username) | {
+    settings = server_settings(role or str(url.username), login=url.username) | {
         "application_name": name,
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
@@ -174,6 +177,12 @@ async def any_table(connection: asyncpg.Connection) -> str | None:
     """A table of whoever's, that no extension brought along; None if there is none."""
     name: str | None = await connection.fetchval(_STRANGERS)
     return name
+
+
+async def has_roles(connection: asyncpg.Connection) -> bool:
+    """Whether the role that owns the tables exists."""
+    found: bool = await connection.fetchval("select exists (select 1 from pg_roles where rolname = $1)", OWNER)
+    return found
 
 
 async def revision_of(connection: asyncpg.Connection) -> str | None:

@@ -32,6 +32,7 @@ from stonechat.backup.manifest import (
     StoredFile,
     Sums,
     file_name,
+    key_ids,
     part_name,
     sign,
 )
@@ -53,6 +54,8 @@ from stonechat.files.store import MAX_NAMES
 
 PART_BYTES = 4 * 1024 * 1024
 """Of rows, before compression; a part ends with a row."""
+LOCK_TIMEOUT = "5s"
+"""For a table that a migration changes."""
 _ATTEMPTS = 3
 _TENANTS_AT_ONCE = 1000
 
@@ -118,6 +121,7 @@ async def _hold_still(connection: asyncpg.Connection) -> list[Table]:
             raise Unavailable("There is no Stonechat in this database, so there is nothing to back up.")
         # A transaction that locks first sees the moment after it, and from then on no table changes its columns.
         await connection.execute("begin isolation level repeatable read, read only")
+        await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
         try:
             await connection.execute(f"lock table {', '.join(table.quoted for table in tables)} in access share mode")
         except (asyncpg.LockNotAvailableError, asyncpg.UndefinedTableError):
@@ -136,7 +140,7 @@ async def _hold_still(connection: asyncpg.Connection) -> list[Table]:
 
 async def _head(connection: asyncpg.Connection, keyring: Keyring) -> Head:
     used = await connection.fetch("select distinct platform_key_id from public.tenant_keys order by 1")
-    known = [key_id for key_id, _ in keyring.derive("backup head")]
+    known = key_ids(keyring)
     needed = [key_id for (key_id,) in used]
     if missing := [key_id for key_id in needed if key_id not in known]:
         raise SecretUnreadable(
@@ -194,8 +198,10 @@ async def _note_files(
             asked = f"select {column} from {quoted(f'public.{table}')} where tenant_id = $1 and {column} = any($2)"  # noqa: S608
             after = ""
             while found := await files.names(tenant_id, folder, after=after, limit=MAX_NAMES):
-                known = {key for (key,) in await connection.fetch(asked, tenant_id, found)}
-                names.writelines(f"{tenant_id.hex} {folder}/{name}\n" for name in found if name in known)
+                # A document's bytes that replaced its first ones are named after it, with a dot.
+                rows = {name: name.partition(".")[0] if folder == "documents" else name for name in found}
+                known = {key for (key,) in await connection.fetch(asked, tenant_id, list(rows.values()))}
+                names.writelines(f"{tenant_id.hex} {folder}/{name}\n" for name, key in rows.items() if key in known)
                 after = found[-1]
 
 

@@ -105,7 +105,6 @@ def restore(file: Path, check: bool) -> None:
 
 async def _put_back(settings: Settings, checked: Checked, listing: IO[str]) -> None:
     from stonechat.backup.restoring import require_empty, require_free, restore_archive
-    from stonechat.db import migrate
     from stonechat.files import open_files
 
     owner_url, url = settings.owner_database_url, settings.database_url
@@ -114,8 +113,7 @@ async def _put_back(settings: Settings, checked: Checked, listing: IO[str]) -> N
     try:
         await require_empty(owner_url, revision=checked.head.revision)
         await require_free(files, listing)
-        await migrate.ensure_roles(owner_url, web_login=make_url(url).username)
-        await restore_archive(owner_url, checked, files=files, say=_say)
+        await restore_archive(owner_url, checked, files=files, say=_say, web_login=make_url(url).username)
     finally:
         await files.aclose()
 
