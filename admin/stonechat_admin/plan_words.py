@@ -221,8 +221,12 @@ def differences(now: PlanTerms, then: PlanTerms) -> list[Difference]:
         had, has = feature in now.features, feature in then.features
         if had != has:
             label = FEATURE_NAMES[feature]
-            found.append(Difference(label, "included" if had else "no", "included" if has else "no", has))
+            found.append(Difference(label, _has(had), _has(has), has))
     return sorted(found, key=lambda difference: difference.better)
+
+
+def _has(included: bool) -> str:
+    return "included" if included else "not included"
 
 
 def _more(field: str, old: int | None, new: int | None) -> bool:

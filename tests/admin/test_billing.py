@@ -150,7 +150,7 @@ async def test_an_upgrade_names_its_lines_and_is_made(world: ConsoleWorld, tenan
     lines = (ChangeLine("Unused time on Starter", -1900), ChangeLine("Pro", 6500))
     paid.preview = ChangePreview("upgrade", "starter", "pro", "usd", 4600, 0, 9900, None, lines)
     cost = await admin.htmx("GET", f"{PATH}/change/cost?plan=pro")
-    assert cost.one("#due-now").text() == "$46"
+    assert cost.one("#due-now").text() == "$46.00"
     assert "-$19" in cost.text
     done = await admin.htmx("POST", f"{PATH}/change", {"plan": "pro"})
     assert done.response.headers["hx-redirect"] == PATH
@@ -231,7 +231,7 @@ async def test_conversations_are_taken_along(world: ConsoleWorld, tenant_id: UUI
 async def test_a_cap_bounds_what_goes_beyond_the_plan(world: ConsoleWorld, tenant_id: UUID, paid: Paid) -> None:
     await on(world, tenant_id, "pro")
     admin = await world.signed_in("admin", tenant_id=tenant_id)
-    assert "$0.002 for 1,000 tokens" in (await admin.page(PATH)).one("#overage-form").text()
+    assert "$2.00 for a million tokens" in (await admin.page(PATH)).one("#overage-form").text()
     for unclear in ("a lot", "7,50"):
         await admin.htmx("POST", f"{PATH}/overage", {"opt_in": "on", "cap": unclear}, status=422)
     saved = await admin.htmx("POST", f"{PATH}/overage", {"opt_in": "on", "cap": "25"})
@@ -279,5 +279,5 @@ async def test_invoices_by_hand_are_listed_and_read(world: ConsoleWorld, tenant_
     rest = await admin.htmx("GET", more)
     assert len(rest.all("a.row-link")) == 2
     page = await admin.page(f"{PATH}/invoices/{made[0]}")
-    assert (page.one("#invoice-total").text(), page.all("tbody td")[0].text()) == ("$99", "Pro")
+    assert (page.one("#invoice-total").text(), page.all("tbody td")[0].text()) == ("$99.00", "Pro")
     await admin.page(f"{PATH}/invoices/inv_none", status=404)

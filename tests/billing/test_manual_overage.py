@@ -89,7 +89,7 @@ async def test_the_next_invoice_says_how_much_at_which_price(database: Database,
     assert (plan.amount_cents, plan.quantity) == (9_900, None)
     assert (more.quantity, more.amount_cents) == (1_234_567, 247)
     assert more.description == (
-        "1,234,567 tokens beyond the plan, 1 March 2027 to 1 April 2027, at $0.002 for 1,000 tokens"
+        "1,234,567 tokens beyond the plan, 1 March 2027 to 1 April 2027, at $2.00 for a million tokens"
     )
     assert written([newest]) == await beyond(database, acme, until=ends)
 

@@ -163,7 +163,7 @@ async def test_a_tenant_upgrades_pays_and_sees_the_invoice(browser: Browser, sho
         await expect(invoice).to_contain_text("$399")
         await expect(invoice).to_contain_text("Paid")
         await invoice.get_by_role("link").click()
-        await expect(page.locator("#invoice-total")).to_have_text("$399")
+        await expect(page.locator("#invoice-total")).to_have_text("$399.00")
         await expect(page.get_by_role("link", name="PDF")).to_be_visible()
 
         await change_down_and_keep(page, shop)
@@ -247,7 +247,7 @@ async def test_going_on_beyond_the_plan_is_chosen_capped_and_left(browser: Brows
 
         await shop.uses(300_000_000)  # all that is included
         await page.reload()
-        await expect(page.get_by_text("your agents go on, for $0.0015")).to_be_visible()
+        await expect(page.get_by_text("your agents go on, for $1.50")).to_be_visible()
         await shop.uses(2_000_000)  # three dollars' worth
         await page.reload()
         await expect(page.get_by_text("Your cap of $3 is reached")).to_be_visible()

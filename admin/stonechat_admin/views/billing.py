@@ -19,7 +19,7 @@ from stonechat.plans.catalog import list_plans
 from stonechat.plans.entitlements import Entitlements, entitlements
 from stonechat.plans.subscription import usage_period
 from stonechat.plans.terms import SELF_HOSTED, Bound, Feature, PlanTerms
-from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES, money, value_in_words
+from stonechat.plans.words import FEATURE_NAMES, FIELD_NAMES, cents_of, money, money_in_column, value_in_words
 from stonechat.privacy.retention import get_retention
 from stonechat.usage.allowance import AllowanceState, allowance_state
 from stonechat.usage.prices import MICROS
@@ -104,7 +104,7 @@ def usage_values(held: Entitlements, *, state: AllowanceState, form: Filled | No
         "form": form or Filled(typed),
         "overage_price": None if price is None else value_in_words("overage_micros_per_1k_tokens", price, currency),
         "cap": "" if cap is None else money(cap // 10_000, currency),
-        "overage_cost": money(state.overage.cost_micros // 10_000, currency),
+        "overage_cost": money(cents_of(state.overage.cost_micros), currency),
         "currency": currency.upper(),
         "day_of": day_of,
     }
@@ -184,7 +184,7 @@ async def show_invoices(console: Admin, cursor: Cursor = None) -> Response:
     values: dict[str, Any] = {
         "invoices": page.data,
         "next_cursor": page.next_cursor,
-        "money": money,
+        "money": money_in_column,
         "words": STATUS_WORDS,
     }
     if console.is_partial:
@@ -196,7 +196,9 @@ async def show_invoices(console: Admin, cursor: Cursor = None) -> Response:
 @router.get(f"{PATH}/invoices/{{invoice_id}}")
 async def show_invoice(invoice_id: str, console: Admin) -> Response:
     invoice = await get_invoice(console.session, console.actor, invoice_id=invoice_id)
-    return console.page("billing/invoice.html", invoice=invoice, money=money, words=STATUS_WORDS, day_of=day_of)
+    return console.page(
+        "billing/invoice.html", invoice=invoice, money=money_in_column, words=STATUS_WORDS, day_of=day_of
+    )
 
 
 @router.get("/console/plan")

@@ -15,8 +15,9 @@ from stonechat.api.dependencies import AppServices
 from stonechat.billing.provider import ChangePreview
 from stonechat.chat.bulk_export import export_conversations
 from stonechat.errors import BillingOff, InvalidInput, StonechatError, Unavailable
+from stonechat.plans.catalog import list_plans
 from stonechat.plans.entitlements import Entitlements, entitlements
-from stonechat.plans.words import money
+from stonechat.plans.words import money, money_in_column
 from stonechat.usage.allowance import allowance_state, put_overage
 from stonechat_admin.auth import AtWork, at_work, require
 from stonechat_admin.forms import refused
@@ -44,6 +45,8 @@ async def preview_change(request: Request, services: AppServices, actor: AdminAt
     """What the change costs, and the button that makes it."""
     preview: ChangePreview | None = None
     trouble = ""
+    async with services.database.tenant(actor.tenant_id) as session:
+        interval = next((each.interval for each in await list_plans(session) if each.key == plan), "month")
     try:
         preview = await services.billing.preview_change(actor, plan[:40])
     except (BillingOff, Unavailable, InvalidInput) as error:
@@ -53,6 +56,8 @@ async def preview_change(request: Request, services: AppServices, actor: AdminAt
         "trouble": trouble,
         "plan_key": plan[:40],
         "money": money,
+        "column": money_in_column,
+        "interval": interval,
         "day_of": day_of,
     }
     if is_partial(request):

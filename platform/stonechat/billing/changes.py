@@ -9,7 +9,7 @@ from stonechat.billing.provider import ChangeKind, ChangeLine
 from stonechat.billing.reading import overage_item
 from stonechat.billing.standing import Standing
 from stonechat.plans.terms import PlanTerms
-from stonechat.plans.words import money
+from stonechat.plans.words import cents_of, money
 from stonechat.usage.allowance import AllowanceState, Overage
 
 
@@ -75,12 +75,13 @@ def _upgrade_notes(standing: Standing, terms: PlanTerms, state: AllowanceState) 
     if anew:
         notes.append("A new period begins with the change, and all that is included is included anew.")
     elif terms.included_tokens is not None:
+        used = f"{state.used.tokens:,}" if state.used.tokens else "none"
         notes.append(
             f"{terms.name} includes {terms.included_tokens:,} tokens for the whole of this period; "
-            f"{state.used.tokens or 0:,} of them are used already."
+            f"{used} of them are used already."
         )
     if state.overage.tokens:
-        owed = f"{state.overage.tokens:,} tokens beyond your plan, {money(state.overage.cost_micros // 10_000, terms.currency)}"
+        owed = f"{state.overage.tokens:,} tokens beyond your plan, {money(cents_of(state.overage.cost_micros), terms.currency)}"
         notes.append(
             f"{owed}, are part of what is due now."
             if anew

@@ -39,19 +39,32 @@ def money(cents: int, currency: str) -> str:
     return f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
 
 
+def money_in_column(cents: int, currency: str) -> str:
+    """The same with hundredths always, so that amounts below each other line up: `$29.00`."""
+    sign = _SIGNS.get(currency)
+    if cents < 0:
+        return f"-{money_in_column(-cents, currency)}"
+    return f"{sign}{cents / 100:,.2f}" if sign else money(cents, currency)
+
+
+def cents_of(micros: int) -> int:
+    """Millionths as hundredths, rounded as on invoices."""
+    return (micros + 5_000) // 10_000
+
+
 def amount(number: int) -> str:
     """`3`, `10,000`, `60 million`: round millions are read more easily in words."""
     return f"{number / 10**6:,g} million" if number >= 10**6 and number % 10**5 == 0 else f"{number:,}"
 
 
 def value_in_words(field: str, value: int | bool | None, currency: str) -> str:
-    """A value of a field of a plan: `3`, `no bound`, `30 days`, `$0.002 for 1,000 tokens`, `included`."""
+    """A value of a field of a plan: `3`, `no bound`, `30 days`, `$2.00 for a million tokens`, `included`."""
     if field in set(Feature):
         return "included" if value else "not included"
     name: NumberField = field  # type: ignore[assignment]
     match name:
         case "overage_micros_per_1k_tokens":
-            return "none to be had" if value is None else f"{_small(value, currency)} for 1,000 tokens"
+            return "none to be had" if value is None else f"{_small(value * 1000, currency)} for a million tokens"
         case "retention_days":
             return "for ever" if value is None else f"{value:,} day{'' if value == 1 else 's'}"
         case "included_messages" | "included_tokens" | "agents" | "seats" | "sources":

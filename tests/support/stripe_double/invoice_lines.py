@@ -46,7 +46,8 @@ def new_line(
 
 
 def name_of(account: Account, price: Json) -> str:
-    return str(price["nickname"] or account.objects[price["product"]]["name"])
+    """Of its product: a price's nickname is hidden from customers."""
+    return str(account.objects[price["product"]]["name"])
 
 
 def licensed_lines(account: Account, subscription: Json, item: Json, period: tuple[int, int]) -> list[Json]:
