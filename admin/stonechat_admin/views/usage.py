@@ -220,13 +220,15 @@ def _budget_values(state: BudgetState) -> dict[str, Any]:
 
 
 def _bars(period: Days, rows: Sequence[UsageRow]) -> list[Bar]:
-    """A bar for each day with use, as high as its tokens."""
+    """A bar for each day with use, as high as its tokens; as its answers where none of them took a token."""
     step = WIDE / len(period)
-    most = max((row.input_tokens + row.output_tokens for row in rows), default=0) or 1
+    tokens = [row.input_tokens + row.output_tokens for row in rows]
+    heights = tokens if any(tokens) else [row.answers for row in rows]
+    most = max(heights, default=0) or 1
     bars = []
-    for row in rows:
+    for row, high in zip(rows, heights, strict=True):
         if row.day is not None:
-            height = max(2.0, round(TALL * (row.input_tokens + row.output_tokens) / most, 1))
+            height = max(2.0, round(TALL * high / most, 1))
             x = (row.day - period.first).days * step
             bars.append(Bar(row, round(x + step * 0.1, 1), TALL - height, round(step * 0.8, 1), height))
     return bars

@@ -197,7 +197,10 @@ def _check_name(name: str) -> None:
 def _check_key(api_key: str) -> None:
     # The key becomes a header: anything but visible ASCII would break it, or be a second header.
     if not 1 <= len(api_key) <= MAX_KEY_LENGTH or not all("!" <= character <= "~" for character in api_key):
-        raise _invalid("api_key", f"A key has 1 to {MAX_KEY_LENGTH} visible ASCII characters.")
+        raise _invalid(
+            "api_key",
+            f"Paste the key as the provider shows it: up to {MAX_KEY_LENGTH:,} letters, digits and signs, without spaces.",
+        )
 
 
 def _checked_preset(kind: ProviderKind, preset: str | None) -> Preset | None:
