@@ -240,9 +240,9 @@ async def _files(knowledge: Knowledge, tenant_id: UUID, *, after: str | None, mo
             if row.deleted_at is None and not of_it:
                 lost.append(document_id)
         for name in held:
-            row = rows.get(_document_of(name))
-            if row is not None and row.deleted_at is None and not _is_current(name, row.sha256, held):
-                stale[row.document_id].append(name)
+            told = rows.get(_document_of(name))
+            if told is not None and told.deleted_at is None and not _is_current(name, told.sha256, held):
+                stale[told.document_id].append(name)
         for document_id, old in stale.items():
             stray += await _delete_replaced(knowledge, tenant_id, document_id, old)
         compared += max(len(held), len(rows))
