@@ -17,6 +17,7 @@ from typing import IO
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from stonechat.backup.archive import READ_BYTES, ArchiveReader, Member
 from stonechat.backup.checking import Checked
@@ -96,21 +97,31 @@ async def restore_archive(
     await migrate.migrate(owner_url, revision=revision)
     progress.step(f"Writing {checked.rows:,} rows and {checked.manifest.files.count:,} files ...")
     try:
-        async with owner_connection(owner_url, name="stonechat-restore") as connection:
-            async with connection.transaction():
-                await _load(connection, checked, files=files, progress=progress)
-            progress.step("All rows and files are in.")
-            tables = await data_tables(connection)
-            await connection.execute(f"analyze {', '.join(table.quoted for table in tables)}")
+        async with owner_connection(owner_url, name="stonechat-restore") as connection, connection.transaction():
+            await _load(connection, checked, files=files, progress=progress)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise Unavailable(
-            f"The database gave up: {error}. It is empty again unless the line above says otherwise; `stonechat restore` "
-            "may be run again, and tells if there are rows."
+            f"The database gave up: {error}. It is empty again, and `stonechat restore` may be begun once more; should all "
+            "have been in at that very moment, it says that there are rows. Then run `stonechat migrate` and `stonechat reindex`."
         ) from error
-    if applied := await migrate.migrate(owner_url):
-        progress.step(f"Brought the schema up to {applied[-1]}.")
-    async with owner_connection(owner_url, name="stonechat-restore") as connection:
-        await connection.execute("select public.stonechat_ensure_partitions()")
+    progress.step("All rows and files are in.")
+    await _bring_up_to_date(owner_url, progress)
+
+
+async def _bring_up_to_date(owner_url: str, progress: Progress) -> None:
+    try:
+        if applied := await migrate.migrate(owner_url):
+            progress.step(f"Brought the schema up to {applied[-1]}.")
+        async with owner_connection(owner_url, name="stonechat-restore") as connection:
+            await connection.execute("select public.stonechat_ensure_partitions()")
+            # Until then the planner takes every table for an empty one.
+            tables = await data_tables(connection)
+            await connection.execute(f"analyze {', '.join(table.quoted for table in tables)}")
+    except (asyncpg.PostgresError, DBAPIError, OSError) as error:
+        raise Unavailable(
+            f"Everything is restored, but the schema could not be brought up to date: {error} Run `stonechat migrate`, then "
+            "`stonechat reindex`."
+        ) from error
 
 
 async def _load(connection: asyncpg.Connection, checked: Checked, *, files: FileStore, progress: Progress) -> None:

@@ -116,7 +116,10 @@ async def owner_connection(owner_url: str, *, name: str, role: str | None = OWNE
     try:
         yield connection
     finally:
-        await connection.close(timeout=5)
+        try:
+            await connection.close(timeout=5)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # what went wrong before is what matters
+            connection.terminate()
 
 
 async def data_tables(connection: asyncpg.Connection) -> list[Table]:
