@@ -16,6 +16,7 @@ from stonechat.serving import quiet_the_collector
 from support.postgres import TestDatabase, admin_server, migrated_database
 from support.routes import remember_routes
 from support.tenants import MakeTenant, tenant_maker
+from support.trust import read_trust_once
 
 
 @pytest.hookimpl(wrapper=True)
@@ -41,6 +42,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def pytest_configure() -> None:
     remember_routes()
+    read_trust_once()
 
 
 @pytest.fixture(scope="session", autouse=True)
