@@ -37,44 +37,58 @@ async def read_body(connection: HTTPConnection, receive: Receive) -> bytes | Non
 
     Past a mebibyte it is read on only if it is a recording so far: a name, and then nothing but base64.
     """
-    global _large  # noqa: PLW0603  one count a process
     _require_json(connection)
     body = bytearray()
-    large = False
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY:
+            if not await _read_recording(body, receive, more=more):
+                return None
+            break
+        if not more:
+            break
+    if not body:
+        raise MalformedBody("The request has no body.")
+    return bytes(body)
+
+
+async def _read_recording(body: bytearray, receive: Receive, *, more: bool) -> bool:
+    """Read on what is larger than a mebibyte already. False if the client hung up."""
+    global _large  # noqa: PLW0603  one count a process
+    if _around_audio(body) > MAX_BODY // 2:
+        raise _too_large()
+    if _large >= MAX_LARGE_AT_ONCE:
+        raise TooManyConcurrent("Others are dictating right now. Try again in a moment.")
+    _large += 1
     try:
-        async with asyncio.timeout(None) as patience:
+        async with asyncio.timeout(LARGE_SECONDS):
             while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY and not large:
-                    if _around_audio(body) > MAX_BODY // 2:
-                        raise _too_large()
-                    if _large >= MAX_LARGE_AT_ONCE:
-                        raise TooManyConcurrent("Others are dictating right now. Try again in a moment.")
-                    large = True
-                    _large += 1
-                    patience.reschedule(asyncio.get_running_loop().time() + LARGE_SECONDS)
                 if len(body) > MAX_DICTATION_BODY:
                     raise AudioTooLarge(
                         f"A recording has at most {MAX_AUDIO_BYTES // 1_000_000} MB.",
                         headers={"Connection": "close"},
                         max_bytes=MAX_AUDIO_BYTES,
                     )
-                if not message.get("more_body", False):
+                if not more:
                     break
-        if large and _around_audio(body) > MAX_BODY:
-            raise _too_large()
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return False
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
     except TimeoutError:
         raise UploadTooSlow(
             "The connection is too slow for this recording. Try a shorter one.", headers={"Connection": "close"}
         ) from None
     finally:
-        _large -= large
-    if not body:
-        raise MalformedBody("The request has no body.")
-    return bytes(body)
+        _large -= 1
+    if _around_audio(body) > MAX_BODY:
+        raise _too_large()
+    return True
 
 
 def require_fitting(request: ChatKitReq, body: bytes) -> None:
