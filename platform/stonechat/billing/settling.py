@@ -15,7 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from stonechat import clock, ids
@@ -204,10 +204,3 @@ async def _looked_up(
                 found[row.slice_start, row.seq] = price
                 break
     return found
-
-
-async def late_tokens(session: AsyncSession, tenant_id: UUID) -> int:
-    """Tokens that nobody has decided about."""
-    row = MeterRow
-    undecided = (row.tenant_id == tenant_id) & (row.state == "expired") & row.settlement_id.is_(None)
-    return int(await session.scalar(select(func.coalesce(func.sum(row.tokens), 0)).where(undecided)) or 0)
