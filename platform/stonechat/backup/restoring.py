@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from stonechat.backup.archive import READ_BYTES, ArchiveReader, Member
 from stonechat.backup.checking import Checked
+from stonechat.backup.listing import pages_of
 from stonechat.backup.manifest import MANIFEST, StoredFile, Sums, TablePart, meaning_of
 from stonechat.backup.progress import Progress, Say, in_words
 from stonechat.backup.tables import (
@@ -271,12 +272,7 @@ async def _each(connection: asyncpg.Connection, statements: Iterable[str]) -> No
 
 
 async def _names(files: FileStore, tenant_id: UUID, folder: str) -> set[str]:
-    names: set[str] = set()
-    after = ""
-    while page := await files.names(tenant_id, folder, after=after):
-        names.update(f"{folder}/{name}" for name in page)
-        after = page[-1]
-    return names
+    return {f"{folder}/{name}" async for page in pages_of(files, tenant_id, folder) for name in page}
 
 
 async def _sha256(files: FileStore, tenant_id: UUID, name: str) -> str | None:

@@ -22,6 +22,7 @@ import asyncpg
 import stonechat
 from stonechat import clock
 from stonechat.backup.archive import ArchiveWriter
+from stonechat.backup.listing import pages_of
 from stonechat.backup.manifest import (
     FOLDERS,
     HEAD,
@@ -50,7 +51,6 @@ from stonechat.backup.tables import (
 from stonechat.crypto.keyring import Keyring
 from stonechat.errors import NotFound, SecretUnreadable, Unavailable
 from stonechat.files import FileStore
-from stonechat.files.store import MAX_NAMES
 
 PART_BYTES = 4 * 1024 * 1024
 """Of rows, before compression; a part ends with a row."""
@@ -196,13 +196,11 @@ async def _note_files(
             if f"public.{table}" not in there:
                 continue
             asked = f"select {column} from {quoted(f'public.{table}')} where tenant_id = $1 and {column} = any($2)"  # noqa: S608
-            after = ""
-            while found := await files.names(tenant_id, folder, after=after, limit=MAX_NAMES):
+            async for found in pages_of(files, tenant_id, folder):
                 # A document's bytes that replaced its first ones are named after it, with a dot.
                 rows = {name: name.partition(".")[0] if folder == "documents" else name for name in found}
                 known = {key for (key,) in await connection.fetch(asked, tenant_id, list(rows.values()))}
                 names.writelines(f"{tenant_id.hex} {folder}/{name}\n" for name, key in rows.items() if key in known)
-                after = found[-1]
 
 
 async def _tenants(connection: asyncpg.Connection) -> AsyncIterator[UUID]:
