@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from chatkit.types import ThreadStreamEvent, UserMessageItem
+from sqlalchemy import text
 
 from stonechat.assistant.turn import Turn
 from stonechat.chat.hub import RunHub
+from stonechat.chat.runs import Run
 from stonechat.chat.turns import ChatServer
 from stonechat.db.session import Database
 from support.chat import caller_of, create
@@ -30,8 +32,10 @@ WORDS = ["one ", "two ", "three ", "four"]
 class Stepwise:
     """A `Responder` that stops at the step that the visitor's message names."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
         self.go = asyncio.Event()
+        self.runs: dict[str, Run] = {}
+        self._database = database
 
     async def respond(self, turn: Turn) -> AsyncIterator[ThreadStreamEvent]:
         message = turn.history[-1]
@@ -42,13 +46,13 @@ class Stepwise:
         use = turn.usage.of("openai", "gpt-4.1-mini")
         use.input_tokens, use.unreported = TOKENS_IN, 1
         if step == "asked":
-            await asyncio.sleep(1.2)  # until a checkpoint has told of it
+            await self._noted(turn)
             await self._stay(step, turn)
         pending = speak(turn.thread, turn.generate_item_id("message"), WORDS)
         async for event in pending:
             yield event
             if step == "streaming" and "four" in str(event):
-                await asyncio.sleep(0.4)
+                await self._stored(turn)
                 await self._stay(step, turn)
         use.output_tokens, use.unreported = TOKENS_OUT, 0
         if step == "answered":
@@ -56,6 +60,24 @@ class Stepwise:
         if step == "settling":
             print(step, turn.run_id, flush=True)
             await self.go.wait()
+
+    async def _noted(self, turn: Turn) -> None:
+        """Until a checkpoint has told of what the model was asked for."""
+        uses = text("select uses from runs where run_id = :run")
+        while True:
+            async with self._database.tenant(turn.caller.tenant_id) as session:
+                if await session.scalar(uses, {"run": turn.run_id}):
+                    return
+            await asyncio.sleep(0.02)
+
+    async def _stored(self, turn: Turn) -> None:
+        """Until a checkpoint has stored all that was said so far."""
+        while turn.run_id not in self.runs:
+            await asyncio.sleep(0.02)
+        run = self.runs[turn.run_id]
+        said = run.frames.count
+        while run.stored < said:
+            await asyncio.sleep(0.02)
 
     async def _stay(self, step: str, turn: Turn) -> None:
         print(step, turn.run_id, flush=True)
@@ -78,10 +100,11 @@ class Hasty:
 
 
 async def steps(database: Database, tenant_id: UUID, agent_id: str) -> None:
-    responder = Stepwise()
+    responder = Stepwise(database)
     server = ChatServer(RunHub(database), responder)
     for step in STEPS:
         run = await server.start(create(step), caller_of(tenant_id, f"usr_{step}", agent_id=agent_id))
+        responder.runs[run.key.run_id] = run
         if step == "settled":
             assert run.task is not None
             await run.task
