@@ -106,43 +106,6 @@ async def test_an_upgrade_includes_what_the_larger_plan_does_and_what_was_beyond
     assert (await shop.invoices())[0].total_cents == 39_900 + 400 + 600, "each at the price of its time"
 
 
-async def test_use_of_the_seconds_of_a_change_is_on_an_invoice_too_at_the_price_of_its_time(shop: Shop) -> None:
-    """One instant divides the two plans, here and at Stripe: before it is the old price, after it the new, however late it comes.
-
-    Amounts are large, so that a token at the wrong price is seen in the sum.
-    """
-    await pro(shop)
-    await shop.overage(True)
-    await used(shop, 61_000_000)
-    before = shop.hands.at
-    change, asked = shop.stripe.gateway.update_subscription, shop.hands.at
-
-    async def slow(*args: Any, **options: Any) -> Any:
-        nonlocal asked
-        asked = shop.hands.at
-        answer = await change(*args, **options)
-        shop.hands.move(seconds=20)  # Stripe has changed the plan, and we do not know yet
-        return answer
-
-    shop.stripe.gateway.update_subscription = slow  # type: ignore[method-assign]
-    await shop.billing.change_plan(shop.actor, "business")
-    shop.stripe.gateway.update_subscription = change  # type: ignore[method-assign]
-    after = asked + timedelta(seconds=10)
-    await use(shop.database, shop.tenant_id, tokens=239_000_000, at=after)  # all that business includes besides
-    await use(shop.database, shop.tenant_id, tokens=2_000_000, at=after + timedelta(seconds=1))
-    assert await shop.owed() == 3_000_000
-    shop.hands.move(seconds=2)
-    await shop.sync()
-    await use(shop.database, shop.tenant_id, tokens=5_000_000, at=before - timedelta(seconds=1))
-    shop.hands.move(minutes=5)
-    await shop.tell()
-    await shop.end_of_period()
-    assert await shop.apart() == [(5_000_000, 1_000)], "late, and at the price that is gone: $0.002"
-    assert await shop.invoiced() == 6_000_000 + 7_000_000
-    lines = [line.amount_cents for invoice in await shop.invoices() for line in invoice.lines if line.quantity != 1]
-    assert sorted(lines) == [200, 1_000, 1_050], "1 and 5 million at $0.002, 7 million at $0.0015"
-
-
 async def test_overage_chosen_while_a_downgrade_waits_is_counted_at_once_and_the_downgrade_stays(shop: Shop) -> None:
     await shop.buy("business")
     (subscription,) = shop.stripe.double.subscriptions(await shop.customer_id())
