@@ -48,8 +48,11 @@ class FakeS3:
                 self.objects[key] = request.body
                 return plain()
             case "GET" if not key:
-                prefix = parse_qs(parts.query)["prefix"][0]
-                names = sorted(name for name in self.objects if name.startswith(prefix))[:2]  # short pages
+                asked = parse_qs(parts.query)
+                prefix, after = asked["prefix"][0], asked.get("start-after", [""])[0]
+                names = sorted(name for name in self.objects if name.startswith(prefix) and name > after)[
+                    :2
+                ]  # short pages
                 inner = "".join(f"<Contents><Key>{escape(name)}</Key></Contents>" for name in names)
                 return plain(f'<ListBucketResult xmlns="http://s3.example/">{inner}</ListBucketResult>'.encode())
             case "GET":
