@@ -108,6 +108,89 @@ describe("a conversation of thousands", () => {
     expect(again()).toEqual(["a3"]);
   });
 
+  describe("as it is read", () => {
+    const asked = (key: string): Entry => ({ key, status: "done", local: false, item: { id: key, thread_id: "t", type: "user_message", quoted_text: null, attachments: [], content: [{ type: "input_text", text: key }] } as never });
+    const at = (top: number) => ({ top }) as DOMRect;
+    /** A log of 500 pixels whose content is `height` tall, and whose last question begins `question` pixels below its beginning. */
+    const stage = () => {
+      const kit = { h, icon, setAttribute, setText, locale: ENGLISH, pictureAddress: () => null, announce: () => undefined } as never;
+      const log = createLog({ locale: ENGLISH, agentName: "A", kit, extras: () => Promise.reject(new Error()), judged: false }, document.createElement("div"), { retry: () => undefined, earlier: () => undefined });
+      document.body.append(log.element);
+      const { scroller } = log;
+      const size = { height: 900, question: 800, top: 0 };
+      const end = () => size.height - 500;
+      Object.defineProperties(scroller, {
+        clientHeight: { get: () => 500 },
+        scrollHeight: { get: () => size.height },
+        scrollTop: { get: () => size.top, set: (to: number) => (size.top = Math.max(0, Math.min(to, end()))) },
+      });
+      vi.spyOn(Element.prototype, "getBoundingClientRect").mockImplementation(function (this: Element) {
+        return at(this === scroller ? 0 : size.question - size.top);
+      });
+      let last = emptyState;
+      const show = (more: Partial<ChatState>) => {
+        const next: ChatState = { ...emptyState, entries: [asked("q1"), entry("a1"), asked("q2")], ...more };
+        log.update(next, last);
+        last = next;
+      };
+      show({});
+      const scroll = (to: number) => {
+        scroller.scrollTop = to;
+        scroller.dispatchEvent(new Event("scroll"));
+      };
+      return { log, size, end, show, scroll, latest: () => log.element.querySelector<HTMLButtonElement>(".latest")! };
+    };
+
+    it("begins at the end, and follows an answer until its question is at the top", () => {
+      const { size, end, show, latest } = stage();
+      expect(size.top).toBe(end());
+      show({ phase: "sending" });
+      size.height = 1_200;
+      show({ phase: "streaming" });
+      expect(size.top).toBe(700);
+      size.height = 3_000;
+      show({ phase: "streaming", progress: { text: "" } as never });
+      expect(size.top).toBe(788);
+      expect(latest().hidden).toBe(false);
+      latest().click();
+      expect(size.top).toBe(end());
+    });
+
+    it("follows to the end whoever scrolls there, and nobody who scrolls back", () => {
+      const { log, size, end, show, scroll } = stage();
+      show({ phase: "streaming" });
+      size.height = 3_000;
+      log.grew();
+      scroll(2_500);
+      size.height = 4_000;
+      log.grew();
+      expect(size.top).toBe(end());
+      scroll(1_000);
+      size.height = 5_000;
+      log.grew();
+      expect(size.top).toBe(1_000);
+    });
+
+    it("stays at the end of a conversation whose sizes were guessed", () => {
+      const { log, size, end, scroll } = stage();
+      size.height = 4_000; // laid out now: the end has moved, and nobody went up
+      scroll(400);
+      log.grew();
+      expect(size.top).toBe(end());
+    });
+  });
+
+  it("offers no second answer where a person writes", () => {
+    const kit = { h, icon, setAttribute, setText, locale: ENGLISH, pictureAddress: () => null, announce: () => undefined } as never;
+    const log = createLog({ locale: ENGLISH, agentName: "A", kit, extras: () => Promise.reject(new Error()), judged: true }, document.createElement("div"), { retry: () => undefined, earlier: () => undefined });
+    const thread = { id: "t", title: null, status: { type: "active" } } as never;
+    const handed = { key: "h", status: "done", local: false, item: { id: "h", thread_id: "t", type: "task", task: { type: "custom", status_indicator: "complete", icon: "agent", title: "Handed over", content: null, queries: [], sources: [] } } } as Entry;
+    log.update({ ...emptyState, thread, entries: [entry("a1")] }, emptyState);
+    expect(log.element.querySelector(".deed-retry")).not.toBeNull();
+    log.update({ ...emptyState, thread, entries: [handed, entry("a1")] }, emptyState);
+    expect(log.element.querySelector(".deed-retry")).toBeNull();
+  });
+
   it("asks for its past before the reader has reached the beginning, once a page", () => {
     const asked = vi.fn();
     const kit = { h: undefined, locale: ENGLISH, pictureAddress: () => null, announce: () => undefined } as never;

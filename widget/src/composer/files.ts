@@ -3,8 +3,10 @@ import type { Attachment } from "../chat/protocol.ts";
 import type { Kit, Offers, Slots } from "../items/kit.ts";
 import { problemOf } from "../net/problem.ts";
 
-const MAX_THUMBNAIL = 96;
+/** Pixels, for the picture beside the name and, on a fine screen, in the message. */
+const MAX_THUMBNAIL = 208;
 const UPLOAD_SECONDS = 150;
+const LARGE = 50_000;
 
 interface Chosen {
   readonly row: HTMLElement;
@@ -78,7 +80,7 @@ export function filesOf(kit: Kit, slots: Slots, offered: NonNullable<Offers["att
     chosen.add(one);
     list.append(row);
     changed();
-    void thumbnail(file, preview);
+    const picture = thumbnail(file, preview);
     try {
       const { attachment, put } = await deeds.announce({ name, size: file.size, mime_type: file.type || "application/octet-stream" });
       one.attachment = attachment;
@@ -88,6 +90,8 @@ export function filesOf(kit: Kit, slots: Slots, offered: NonNullable<Offers["att
         bar.value = percent;
         bar.ariaLabel = locale.t("uploading", { name, percent });
       });
+      // A large one that was sent is not fetched back over the visitor's network to be looked at.
+      if (file.size > LARGE) one.attachment = { ...attachment, thumbnail: await picture };
       one.isDone = true;
       bar.remove();
       announce(locale.t("upload_done", { name }));
@@ -101,14 +105,15 @@ export function filesOf(kit: Kit, slots: Slots, offered: NonNullable<Offers["att
   };
 
   /** A small picture of a picture, drawn on a canvas: the policy of the frame admits no other addresses. */
-  const thumbnail = async (file: File, place: HTMLElement) => {
-    if (!file.type.startsWith("image/")) return;
+  const thumbnail = async (file: File, place: HTMLElement): Promise<string | null> => {
+    if (!file.type.startsWith("image/")) return null;
     const picture = await createImageBitmap(file, { resizeWidth: MAX_THUMBNAIL, resizeQuality: "medium" }).catch(() => null);
-    if (!picture) return;
+    if (!picture) return null;
     const canvas = h("canvas", { width: picture.width, height: picture.height, role: "presentation" });
     canvas.getContext("2d")?.drawImage(picture, 0, 0);
     picture.close();
     place.replaceChildren(canvas);
+    return canvas.toDataURL("image/webp");
   };
 
   button.onclick = () => picker.click();

@@ -3,7 +3,7 @@
  * Everything is createElement and constructable sheets, so that pages with a strict CSP or Trusted Types take it.
  */
 import { isColour } from "../shared/colour.ts";
-import { hello, isToHost, type ToFrame } from "../shared/messages.ts";
+import { isToHost, type Hello, type ToFrame } from "../shared/messages.ts";
 import css from "./loader.css";
 import type { Options } from "./options.ts";
 
@@ -21,7 +21,7 @@ const READY_AFTER_LOAD = 5_000;
 const DEFAULT_ACCENT = "#1f6f5c";
 /** What is published has words in the site's own language; these stand in for them. */
 const OPEN = "Open chat";
-const ICON = "M14 3c6 0 11 4 11 9s-5 9-11 9q-2 0-4-.5L6 24v-5c-2-2-3-4-3-7 0-5 5-9 11-9";
+const ICON = "M14 3a11 9 0 1 1-4 17L6 24v-6A11 9 0 0 1 14 3";
 const REFUSED = "The chat could not be opened here";
 
 export function createWidget(options: Options, emit: (event: string, detail?: unknown) => unknown): Widget {
@@ -48,6 +48,8 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     properties?: Partial<HTMLElementTagNameMap[K]>,
   ): HTMLElementTagNameMap[K] => Object.assign(document.createElement(tag), properties);
 
+  const cross = (onclick: () => void) => make("button", { textContent: "×", ariaLabel: "Close", onclick });
+
   try {
     tab = sessionStorage as unknown as typeof tab;
   } catch {}
@@ -68,11 +70,14 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
 
   // ── the frame ──
 
+  /** Over all of a phone, and there before the chat is: there must be a way out. */
+  const say = (...what: (Node | string)[]) => notice.replaceChildren(...what, target ? "" : cross(close));
   const settle = (isReady: boolean) => {
     clearTimeout(timer);
     ready = isReady;
     host.toggleAttribute("data-ready", isReady);
-    notice.textContent = "";
+    if (isReady) notice.textContent = "";
+    else say(make("progress"));
   };
   const drop = () => {
     settle(false);
@@ -85,7 +90,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     if (ready) return;
     // Closing and opening tries again; where the page's own policy keeps the frame out, the chat in a tab of its own is well.
     drop();
-    notice.append(REFUSED, make("a", { textContent: OPEN, href: address, target: "_blank", rel: "noopener" }));
+    say(REFUSED, make("a", { textContent: OPEN, href: address, target: "_blank", rel: "noopener" }));
     emit("error");
   };
   // Of this origin the page loads two things: this script, which runs, and the frame.
@@ -99,9 +104,8 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     port.onmessage = hear;
     settle(false);
     timer = setTimeout(refuse, READY_AFTER_LOAD);
-    frame?.contentWindow?.postMessage(hello(target ? "inline" : "panel", locale || null, userToken), origin, [
-      channel.port2,
-    ]);
+    const hello: Hello = { type: "stonechat:hello", version: 1, layout: target ? "inline" : "panel", locale: locale || null, userToken };
+    frame?.contentWindow?.postMessage(hello, origin, [channel.port2]);
   };
 
   const hear = async ({ data }: MessageEvent<unknown>) => {
@@ -133,6 +137,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     if (frame) return;
     frame = make("iframe", { title: "Chat", onload: greet, allow: "microphone;clipboard-write", src: address });
     stage.prepend(frame);
+    settle(false);
   };
 
   // ── the panel ──
@@ -155,7 +160,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     while (within?.activeElement) within = (before = within.activeElement as HTMLElement).shadowRoot;
     show();
     launcher.ariaExpanded = "true";
-    launcher.removeAttribute("data-unread");
+    launcher.toggleAttribute("data-unread", false);
     if (focus) frame?.focus();
     post({ type: "open", focus });
     emit("open");
@@ -186,7 +191,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     root.append(bubble);
     bubble.append(
       make("button", { textContent: teaser as string, onclick: toggle }),
-      make("button", { textContent: "×", ariaLabel: "Close", onclick: hush }),
+      cross(hush),
     );
   };
   // The keyboard of a phone covers what is fixed to the page: the panel takes what is left to see.
@@ -236,7 +241,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
   };
   const watcher = new MutationObserver(place);
   watcher.observe(document, { childList: true, subtree: true });
-  document.addEventListener("securitypolicyviolation", violated);
+  addEventListener("securitypolicyviolation", violated);
   place();
   if ("open" in options) open(false);
 
