@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from stonechat.accounts.actor import system
 from stonechat.errors import (
@@ -243,6 +244,8 @@ async def test_who_gives_up_at_whatever_moment_leaves_no_descriptor_and_no_child
     file = tmp_path / "a.md"
     file.write_bytes(text)
     await child.read_in_child("text:5", "text/plain", file)  # the server is there
+    for _ in range(3):
+        await asyncio.sleep(0)  # the answer's socket goes with the loop's next turn
     before, fork = open_descriptors(), child._server.fork
     for turns in (*range(12), 40, 200):
         with monkeypatch.context() as patch:
@@ -270,6 +273,38 @@ async def test_who_gives_up_at_whatever_moment_leaves_no_descriptor_and_no_child
         while open_descriptors() > before or children():
             await asyncio.sleep(0.01)
     assert open_descriptors() == before
+
+
+async def test_a_reading_closes_no_descriptor_but_its_own() -> None:
+    """Under the loop that serves, which closes a pipe's descriptor twice: the second time it may be another thread's."""
+    lost: list[OSError] = []
+    over = threading.Event()
+
+    def open_and_close() -> None:
+        while not over.is_set():
+            try:
+                for descriptor in os.pipe():
+                    os.close(descriptor)
+            except OSError as error:
+                lost.append(error)
+
+    async def read_many() -> None:
+        async def some() -> list[bytes]:
+            return [await child.read_in_child("text:5", "text/plain", b"hello") for _ in range(30)]
+
+        for told in await asyncio.gather(some(), some(), some()):
+            assert all(json.loads(each)["text"] == "hello" for each in told)
+
+    others = [threading.Thread(target=open_and_close) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        await asyncio.to_thread(uvloop.run, read_many())
+    finally:
+        over.set()
+        for other in others:
+            other.join()
+    assert lost == []
 
 
 async def test_who_gives_up_kills_the_child() -> None:

@@ -41,11 +41,11 @@ async def _forked(request: str, data: bytes | Path) -> bytes | None:
     """
     source, target = await _ask_for_child(request, data if isinstance(data, Path) else None)
     reader, pid = asyncio.StreamReader(), None
-    answer: asyncio.ReadTransport | None = None
+    answer: asyncio.Transport | None = None
     sending: asyncio.Future[None] | None = None
     try:
-        answer, _ = await asyncio.get_running_loop().connect_read_pipe(  # which owns the descriptor from here on
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(target, "rb", buffering=0)
+        answer, _ = await asyncio.get_running_loop().create_unix_connection(  # which owns the socket from here on
+            lambda: asyncio.StreamReaderProtocol(reader), sock=target
         )
         if source is not None and isinstance(data, bytes):
             sending = asyncio.ensure_future(asyncio.to_thread(_send, source, data))
@@ -65,13 +65,15 @@ async def _forked(request: str, data: bytes | Path) -> bytes | None:
         _kill(pid)
         if answer is not None:
             answer.close()
+        else:
+            target.close()
         if sending is not None:
             await asyncio.shield(sending)  # ends with the child at the latest, and closes what it writes to
         elif source is not None:
             os.close(source)
 
 
-async def _ask_for_child(request: str, file: Path | None) -> tuple[int | None, int]:
+async def _ask_for_child(request: str, file: Path | None) -> tuple[int | None, socket.socket]:
     """As `_ForkServer.fork`, which cannot be stopped half-way: who no longer waits lets the child go once it is there."""
     forking = asyncio.ensure_future(asyncio.to_thread(_server.fork, request, file))
     try:
@@ -81,21 +83,20 @@ async def _ask_for_child(request: str, file: Path | None) -> tuple[int | None, i
         raise
 
 
-def _let_go(forking: asyncio.Future[tuple[int | None, int]]) -> None:
+def _let_go(forking: asyncio.Future[tuple[int | None, socket.socket]]) -> None:
     if forking.cancelled() or forking.exception() is not None:
         return
     source, target = forking.result()
-    os.set_blocking(target, False)
     _kill(_pid_in(target))  # else it finds nobody who listens as soon as it says who it is
-    os.close(target)
+    target.close()
     if source is not None:
         os.close(source)
 
 
-def _pid_in(target: int) -> int | None:
+def _pid_in(target: socket.socket) -> int | None:
     """What the child said of itself and nobody read yet."""
     with contextlib.suppress(OSError):
-        return int.from_bytes(os.read(target, 8), "little") or None
+        return int.from_bytes(os.read(target.fileno(), 8), "little") or None
     return None
 
 
@@ -120,18 +121,22 @@ class _ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
-    def fork(self, request: str, file: Path | None) -> tuple[int | None, int]:
-        """Have a child forked; the descriptors to write its document to, unless it is a file, and to read its answer from."""
+    def fork(self, request: str, file: Path | None) -> tuple[int | None, socket.socket]:
+        """Have a child forked; the descriptor to write its document to, unless it is a file, and the socket of its answer.
+
+        No pipe: of one, uvloop closes the descriptor twice, and by the second time it may be another thread's.
+        """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             document, source = (os.open(file, os.O_RDONLY), None) if file is not None else os.pipe()
             theirs.callback(os.close, document)
             if source is not None:
                 ours.callback(os.close, source)
-            target, answer = os.pipe()
-            ours.callback(os.close, target)
-            theirs.callback(os.close, answer)
+            target, answer = socket.socketpair()
+            target.setblocking(False)
+            ours.callback(target.close)
+            theirs.callback(answer.close)
             with self._lock:
-                self._ask(request, [document, answer])
+                self._ask(request, [document, answer.fileno()])
             ours.pop_all()
         return source, target
 
