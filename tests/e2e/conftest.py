@@ -6,9 +6,11 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from support.running import Running, Site, chromium, customer_site, running_stonechat
+
+expect.set_options(timeout=20_000)  # what is expected comes at once, but a machine may be busy with other suites
 
 
 @pytest.fixture(scope="session")
