@@ -1,13 +1,9 @@
-/**
- * The third script, loaded when a visitor opens the menu: their conversations, their data, their language. And what only the
- * console needs of the frame.
- */
+/** The third script, loaded when a visitor opens the menu: their conversations, their data, their language. */
 import { conversations } from "./panel/conversations.ts";
 import type { PanelKit } from "./panel/kit.ts";
 import { mine } from "./panel/mine.ts";
 import sheet from "./panel/panel.css";
 
-export { runPreview } from "./frame/preview.ts";
 export const css = sheet;
 
 export function openPanel(kit: PanelKit, place: HTMLElement): void {

@@ -20,6 +20,7 @@ import type { Deeds, Kit } from "../src/items/kit.ts";
 import { pictureAddress } from "../src/items/pictures.ts";
 import { ENGLISH } from "../src/locale/index.ts";
 import { conversations } from "../src/panel/conversations.ts";
+import { hello } from "../src/shared/messages.ts";
 
 const { addresses, styles } = hostile;
 // Half a character cannot be kept in the file.
@@ -270,7 +271,7 @@ describe("messages from windows", () => {
     await later();
     return parent;
   };
-  const good = { type: "stonechat:hello", version: 1, layout: "panel", locale: "de", userToken: null };
+  const good = hello("panel", "de", null);
 
   it("are believed when they come from the page, of an origin on the list, in order, and with a port", async () => {
     expect(await heard(good)).toMatchObject({ hello: good });

@@ -1,13 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { parseItem } from "../src/chat/parse.ts";
 import { parseConfig } from "../src/frame/config.ts";
 import { DRAFT, DRAWN, runPreview, sampleConversation } from "../src/frame/preview.ts";
-import { accentProperties, applyTheme, SURFACE } from "../src/frame/theme.ts";
-import { createApp } from "../src/frame/view/app.ts";
-import { extrasFrom } from "../src/items/extras.ts";
-import { ENGLISH } from "../src/locale/index.ts";
-
-const kit = { locale: ENGLISH, surface: SURFACE, accentProperties, applyTheme, createApp, extrasFrom, parseConfig, parseItem };
 
 const agent = (more: object = {}) => ({
   name: "Robin",
@@ -30,7 +23,7 @@ describe("the preview", () => {
     document.body.replaceChildren();
     vi.spyOn(window.parent, "postMessage").mockImplementation(((message: never) => said.push(message)) as never);
     const listens = vi.spyOn(window, "addEventListener");
-    runPreview(kit, window, parseConfig({ agent: agent(), preview: "dark" }), "dark");
+    runPreview(window, parseConfig({ agent: agent(), preview: "dark" }), "dark");
     heard = listens.mock.calls.find(([type]) => type === "message")![1] as EventListener;
   });
   afterEach(() => window.removeEventListener("message", heard));
@@ -75,6 +68,6 @@ describe("the preview", () => {
   });
 
   it("the sample has a question and an answer", () => {
-    expect(sampleConversation(kit, "Why?").entries.map(({ item }) => item.type)).toEqual(["user_message", "assistant_message"]);
+    expect(sampleConversation("Why?").entries.map(({ item }) => item.type)).toEqual(["user_message", "assistant_message"]);
   });
 });

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { contrast, inkOn, isColour, readableOn } from "../src/shared/colour.ts";
-import { isToHost, parseHello, parseToFrame } from "../src/shared/messages.ts";
+import { hello, isToHost, parseHello, parseToFrame } from "../src/shared/messages.ts";
 import { accentProperties, SURFACE } from "../src/frame/theme.ts";
 import { originMatches } from "../src/frame/parent.ts";
 import { safeStorage } from "../src/frame/storage.ts";
@@ -52,10 +52,10 @@ describe("contrast", () => {
 });
 
 describe("messages between page and frame", () => {
-  const good = { type: "stonechat:hello", version: 1, layout: "panel", locale: "de", userToken: "a.b.c" };
+  const good = hello("panel", "de", "a.b.c");
   it("a greeting in order is understood", () => {
     expect(parseHello(good)).toEqual(good);
-    expect(parseHello({ ...good, layout: "inline", locale: null, userToken: null })).not.toBeNull();
+    expect(parseHello(hello("inline", null, null))).not.toBeNull();
   });
 
   it.each([null, "hello", [], {}, { ...good, type: "x" }, { ...good, version: 2 }, { ...good, layout: "popup" },

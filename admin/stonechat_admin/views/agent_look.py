@@ -38,7 +38,6 @@ async def show_frame(
         scheme=scheme,
         script=assets.frame_script.path,
         extras=assets.extras_script.path,
-        files=assets.digests,
     )
     # Unlike the frame of a domain key, nobody else's page needs this one.
     return HTMLResponse(document.html, headers=document.headers | {"Cross-Origin-Resource-Policy": "same-origin"})

@@ -36,8 +36,6 @@ export interface Attachment {
   readonly name: string;
   readonly mime_type: string;
   readonly preview_url: string | null;
-  /** A small picture of what was chosen here, as a data address; never sent. */
-  readonly thumbnail?: string | null;
 }
 
 export interface UserMessageItem extends ItemBase {

@@ -284,9 +284,7 @@ function refreshed(state: ChatState, thread: Thread | null, page: Page<ThreadIte
     JSON.stringify(thread) === JSON.stringify(state.thread);
   if (isSame) return state;
   const history = from < 0 ? { phase: "ready" as const, earlier: cursor(page) } : state.history;
-  // What was said in an answer's place is done with once there is an answer.
-  const notices = entries.at(-1)?.item.type === "user_message" ? state.notices : [];
-  return { ...state, thread: thread ?? state.thread, entries, history, notices };
+  return { ...state, thread: thread ?? state.thread, entries, history };
 }
 
 const settled = (page: Page<ThreadItem>): Entry[] =>

@@ -3,10 +3,8 @@ import type { Attachment } from "../chat/protocol.ts";
 import type { Kit, Offers, Slots } from "../items/kit.ts";
 import { problemOf } from "../net/problem.ts";
 
-/** Pixels, for the picture beside the name and, on a fine screen, in the message. */
-const MAX_THUMBNAIL = 208;
+const MAX_THUMBNAIL = 96;
 const UPLOAD_SECONDS = 150;
-const LARGE = 50_000;
 
 interface Chosen {
   readonly row: HTMLElement;
@@ -80,7 +78,7 @@ export function filesOf(kit: Kit, slots: Slots, offered: NonNullable<Offers["att
     chosen.add(one);
     list.append(row);
     changed();
-    const picture = thumbnail(file, preview);
+    void thumbnail(file, preview);
     try {
       const { attachment, put } = await deeds.announce({ name, size: file.size, mime_type: file.type || "application/octet-stream" });
       one.attachment = attachment;
@@ -90,8 +88,6 @@ export function filesOf(kit: Kit, slots: Slots, offered: NonNullable<Offers["att
         bar.value = percent;
         bar.ariaLabel = locale.t("uploading", { name, percent });
       });
-      // A large one that was sent is not fetched back over the visitor's network to be looked at.
-      if (file.size > LARGE) one.attachment = { ...attachment, thumbnail: await picture };
       one.isDone = true;
       bar.remove();
       announce(locale.t("upload_done", { name }));
@@ -105,15 +101,14 @@ export function filesOf(kit: Kit, slots: Slots, offered: NonNullable<Offers["att
   };
 
   /** A small picture of a picture, drawn on a canvas: the policy of the frame admits no other addresses. */
-  const thumbnail = async (file: File, place: HTMLElement): Promise<string | null> => {
-    if (!file.type.startsWith("image/")) return null;
+  const thumbnail = async (file: File, place: HTMLElement) => {
+    if (!file.type.startsWith("image/")) return;
     const picture = await createImageBitmap(file, { resizeWidth: MAX_THUMBNAIL, resizeQuality: "medium" }).catch(() => null);
-    if (!picture) return null;
+    if (!picture) return;
     const canvas = h("canvas", { width: picture.width, height: picture.height, role: "presentation" });
     canvas.getContext("2d")?.drawImage(picture, 0, 0);
     picture.close();
     place.replaceChildren(canvas);
-    return canvas.toDataURL("image/webp");
   };
 
   button.onclick = () => picker.click();

@@ -57,6 +57,6 @@ export function start(options: Options, early: Call[], create = createWidget): A
   };
   api.live = true;
   if (document.body) boot();
-  else addEventListener("DOMContentLoaded", boot);
+  else document.addEventListener("DOMContentLoaded", boot);
   return api;
 }

@@ -3,7 +3,7 @@
  * Everything is createElement and constructable sheets, so that pages with a strict CSP or Trusted Types take it.
  */
 import { isColour } from "../shared/colour.ts";
-import { isToHost, type Hello, type ToFrame } from "../shared/messages.ts";
+import { hello, isToHost, type ToFrame } from "../shared/messages.ts";
 import css from "./loader.css";
 import type { Options } from "./options.ts";
 
@@ -21,7 +21,7 @@ const READY_AFTER_LOAD = 5_000;
 const DEFAULT_ACCENT = "#1f6f5c";
 /** What is published has words in the site's own language; these stand in for them. */
 const OPEN = "Open chat";
-const ICON = "M14 3a11 9 0 1 1-4 17L6 24v-6A11 9 0 0 1 14 3";
+const ICON = "M14 3c6 0 11 4 11 9s-5 9-11 9q-2 0-4-.5L6 24v-5c-2-2-3-4-3-7 0-5 5-9 11-9";
 const REFUSED = "The chat could not be opened here";
 
 export function createWidget(options: Options, emit: (event: string, detail?: unknown) => unknown): Widget {
@@ -48,8 +48,6 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     properties?: Partial<HTMLElementTagNameMap[K]>,
   ): HTMLElementTagNameMap[K] => Object.assign(document.createElement(tag), properties);
 
-  const cross = (onclick: () => void) => make("button", { textContent: "×", ariaLabel: "Close", onclick });
-
   try {
     tab = sessionStorage as unknown as typeof tab;
   } catch {}
@@ -70,14 +68,11 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
 
   // ── the frame ──
 
-  /** Over all of a phone, and there before the chat is: there must be a way out. */
-  const say = (...what: (Node | string)[]) => notice.replaceChildren(...what, target ? "" : cross(close));
   const settle = (isReady: boolean) => {
     clearTimeout(timer);
     ready = isReady;
     host.toggleAttribute("data-ready", isReady);
-    if (isReady) notice.textContent = "";
-    else say(make("progress"));
+    notice.textContent = "";
   };
   const drop = () => {
     settle(false);
@@ -90,7 +85,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     if (ready) return;
     // Closing and opening tries again; where the page's own policy keeps the frame out, the chat in a tab of its own is well.
     drop();
-    say(REFUSED, make("a", { textContent: OPEN, href: address, target: "_blank", rel: "noopener" }));
+    notice.append(REFUSED, make("a", { textContent: OPEN, href: address, target: "_blank", rel: "noopener" }));
     emit("error");
   };
   // Of this origin the page loads two things: this script, which runs, and the frame.
@@ -104,8 +99,9 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     port.onmessage = hear;
     settle(false);
     timer = setTimeout(refuse, READY_AFTER_LOAD);
-    const hello: Hello = { type: "stonechat:hello", version: 1, layout: target ? "inline" : "panel", locale: locale || null, userToken };
-    frame?.contentWindow?.postMessage(hello, origin, [channel.port2]);
+    frame?.contentWindow?.postMessage(hello(target ? "inline" : "panel", locale || null, userToken), origin, [
+      channel.port2,
+    ]);
   };
 
   const hear = async ({ data }: MessageEvent<unknown>) => {
@@ -137,7 +133,6 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     if (frame) return;
     frame = make("iframe", { title: "Chat", onload: greet, allow: "microphone;clipboard-write", src: address });
     stage.prepend(frame);
-    settle(false);
   };
 
   // ── the panel ──
@@ -160,7 +155,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     while (within?.activeElement) within = (before = within.activeElement as HTMLElement).shadowRoot;
     show();
     launcher.ariaExpanded = "true";
-    launcher.toggleAttribute("data-unread", false);
+    launcher.removeAttribute("data-unread");
     if (focus) frame?.focus();
     post({ type: "open", focus });
     emit("open");
@@ -191,7 +186,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
     root.append(bubble);
     bubble.append(
       make("button", { textContent: teaser as string, onclick: toggle }),
-      cross(hush),
+      make("button", { textContent: "×", ariaLabel: "Close", onclick: hush }),
     );
   };
   // The keyboard of a phone covers what is fixed to the page: the panel takes what is left to see.
@@ -241,7 +236,7 @@ export function createWidget(options: Options, emit: (event: string, detail?: un
   };
   const watcher = new MutationObserver(place);
   watcher.observe(document, { childList: true, subtree: true });
-  addEventListener("securitypolicyviolation", violated);
+  document.addEventListener("securitypolicyviolation", violated);
   place();
   if ("open" in options) open(false);
 

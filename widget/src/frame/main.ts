@@ -2,20 +2,20 @@
 import { Chat } from "../chat/controller.ts";
 import { failureOf } from "../chat/failures.ts";
 import type { Kept } from "../chat/kept.ts";
-import { parseItem } from "../chat/parse.ts";
 import { waitsForPerson } from "../chat/state.ts";
 import { extrasFrom } from "../items/extras.ts";
 import type { Deeds } from "../items/kit.ts";
 import { httpApi } from "../net/api.ts";
 import { Session } from "../net/session.ts";
-import { ENGLISH, LANGUAGES, loadLocale, type Locale } from "../locale/index.ts";
+import { LANGUAGES, loadLocale, type Locale } from "../locale/index.ts";
 import type { PanelKit, PanelScript } from "../panel/kit.ts";
 import type { Before, StockScript } from "../stock/kit.ts";
-import { parseConfig, readConfig } from "./config.ts";
+import { readConfig } from "./config.ts";
 import { awaitParent, type Parent } from "./parent.ts";
+import { runPreview } from "./preview.ts";
 import { safeStorage, type Storage } from "./storage.ts";
 import css from "./styles/frame.css";
-import { accentProperties, applyTheme, SURFACE } from "./theme.ts";
+import { applyTheme } from "./theme.ts";
 import { createApp } from "./view/app.ts";
 import { h, setText, sheetOf, svg } from "./view/dom.ts";
 import { sentence } from "./view/failure.ts";
@@ -272,17 +272,6 @@ function tabs(key: string): BroadcastChannel | null {
   }
 }
 
-const { preview } = config;
-if (preview) {
-  const kit = { locale: ENGLISH, surface: SURFACE, accentProperties, applyTheme, createApp, extrasFrom, parseConfig, parseItem };
-  // The page around it posts as soon as this document has loaded.
-  const early: MessageEvent[] = [];
-  const wait = (event: MessageEvent) => void early.push(event);
-  addEventListener("message", wait);
-  void loadPanel().then(({ runPreview }) => {
-    removeEventListener("message", wait);
-    runPreview(kit, window, config, preview);
-    for (const event of early) dispatchEvent(event);
-  });
-} else if (window.parent === window) void enter(null);
+if (config.preview) runPreview(window, config, config.preview);
+else if (window.parent === window) void enter(null);
 else void awaitParent(window, config.parents).then(enter);

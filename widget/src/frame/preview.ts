@@ -1,29 +1,17 @@
 /**
  * The frame as the console shows it beside a form: drawn from what is being edited, with nobody to talk to.
  * The page around it, of the same origin, posts what changed; a question gets a sample of an answer.
- * It comes with the third script, so that no visitor loads it; what the first has already, that hands in.
  */
-import type { parseItem } from "../chat/parse.ts";
+import { parseItem } from "../chat/parse.ts";
 import { emptyState, type ChatState, type Entry } from "../chat/state.ts";
-import type { extrasFrom } from "../items/extras.ts";
+import { extrasFrom } from "../items/extras.ts";
 import type { Deeds } from "../items/kit.ts";
-import type { Locale } from "../locale/index.ts";
+import { ENGLISH as locale } from "../locale/index.ts";
 import { contrast, inkOn } from "../shared/colour.ts";
 import { isRecord } from "../shared/guards.ts";
-import type { Config, parseConfig } from "./config.ts";
-import type { accentProperties, applyTheme, Scheme, SURFACE } from "./theme.ts";
-import type { App, createApp } from "./view/app.ts";
-
-export interface PreviewKit {
-  readonly locale: Locale;
-  readonly surface: typeof SURFACE;
-  readonly accentProperties: typeof accentProperties;
-  readonly applyTheme: typeof applyTheme;
-  readonly createApp: typeof createApp;
-  readonly extrasFrom: typeof extrasFrom;
-  readonly parseConfig: typeof parseConfig;
-  readonly parseItem: typeof parseItem;
-}
+import { parseConfig, type Config } from "./config.ts";
+import { accentProperties, applyTheme, SURFACE, type Scheme } from "./theme.ts";
+import { createApp, type App } from "./view/app.ts";
 
 export const DRAFT = "stonechat:draft";
 export const DRAWN = "stonechat:drawn";
@@ -47,12 +35,13 @@ const idle: Deeds = {
 
 const unchanging: MediaQueryList = Object.assign(new EventTarget(), { matches: false }) as MediaQueryList;
 
+function entry(key: string, item: unknown): Entry[] {
+  const parsed = parseItem(item);
+  return parsed ? [{ key, item: parsed, status: "done", local: false }] : [];
+}
+
 /** What is on the screen once `question` was asked. */
-export function sampleConversation({ parseItem }: Pick<PreviewKit, "parseItem">, question: string): ChatState {
-  const entry = (key: string, given: unknown): Entry[] => {
-    const item = parseItem(given);
-    return item ? [{ key, item, status: "done", local: false }] : [];
-  };
+export function sampleConversation(question: string): ChatState {
   const base = { thread_id: "thr_preview", created_at: "2000-01-01T00:00:00Z" };
   const annotations = [
     { type: "annotation", index: null, source: { type: "file", filename: "shipping.pdf", title: "Shipping and delivery" } },
@@ -67,8 +56,7 @@ export function sampleConversation({ parseItem }: Pick<PreviewKit, "parseItem">,
 }
 
 /** Draws `config` in `scheme` until the page around it posts another. */
-export function runPreview(kit: PreviewKit, window: Window, first: Config, scheme: Scheme): void {
-  const { locale, surface, applyTheme, createApp } = kit;
+export function runPreview(window: Window, first: Config, scheme: Scheme): void {
   const { document } = window;
   let app: App | null = null;
   let state = emptyState;
@@ -81,9 +69,9 @@ export function runPreview(kit: PreviewKit, window: Window, first: Config, schem
     applyTheme(document.documentElement, { ...config.theme, scheme }, unchanging);
     const nothing = () => undefined;
     const next = createApp(
-      { config, locale, closable: true, deeds: idle, extras: kit.extrasFrom(first.extras) },
+      { config, locale, closable: true, deeds: idle, extras: extrasFrom(first.extras) },
       {
-        send: (said) => show(sampleConversation(kit, typeof said === "string" ? said : said.text)),
+        send: (said) => show(sampleConversation(typeof said === "string" ? said : said.text)),
         restart: () => show(emptyState),
         stop: nothing, retry: nothing, earlier: nothing, close: nothing, draft: nothing, menu: nothing,
       },
@@ -96,8 +84,8 @@ export function runPreview(kit: PreviewKit, window: Window, first: Config, schem
     app.render(state);
     const { accent } = config.theme;
     // Where the accent would be hard to read, links and lines have it darker or lighter: the console can say so.
-    const text = kit.accentProperties(accent, scheme)["--accent-text"];
-    const drawn = { type: DRAWN, scheme, contrast: contrast(accent, surface[scheme]), ink: inkOn(accent), text, adjusted: text !== accent };
+    const text = accentProperties(accent, scheme)["--accent-text"];
+    const drawn = { type: DRAWN, scheme, contrast: contrast(accent, SURFACE[scheme]), ink: inkOn(accent), text, adjusted: text !== accent };
     window.parent.postMessage(drawn, window.location.origin);
   };
 
@@ -105,9 +93,9 @@ export function runPreview(kit: PreviewKit, window: Window, first: Config, schem
   document.documentElement.dataset.layout = "panel";
   window.addEventListener("message", ({ source, origin, data }: MessageEvent<unknown>) => {
     if (source !== window.parent || origin !== window.location.origin || !isRecord(data) || data.type !== DRAFT) return;
-    if (data.sample === true) state = sampleConversation(kit, QUESTION);
+    if (data.sample === true) state = sampleConversation(QUESTION);
     else if (data.sample === false) state = emptyState;
-    draw(kit.parseConfig({ agent: data.agent }));
+    draw(parseConfig({ agent: data.agent }));
   });
   draw(first);
 }

@@ -7,8 +7,7 @@ export type Scheme = keyof typeof SURFACE;
 
 const RADIUS = { none: 0, small: 6, medium: 12, large: 20 } as const;
 const DENSITY = { compact: 0.82, normal: 1, spacious: 1.2 } as const;
-/** On a dark ground, letters that are no more than readable look dimmer than what is beside them. */
-const TEXT = { light: 4.5, dark: 6.5 } as const;
+const TEXT = 4.5;
 const SHAPE = 3;
 
 export function accentProperties(accent: string, scheme: Scheme): Record<string, string> {
@@ -20,7 +19,7 @@ export function accentProperties(accent: string, scheme: Scheme): Record<string,
     "--accent": accent,
     "--on-accent": inkOn(accent),
     "--accent-edge": edge,
-    "--accent-text": readableOn(readableOn(accent, tint, TEXT[scheme]), surface, TEXT[scheme]),
+    "--accent-text": readableOn(readableOn(accent, tint, TEXT), surface, TEXT),
     "--accent-line": readableOn(accent, surface, SHAPE),
     "--accent-tint": tint,
   };

@@ -25,11 +25,7 @@ export function conversations(kit: PanelKit, leave: () => void): HTMLElement {
   let hasMore = true;
   let loading: Promise<void> | null = null;
 
-  // As the visitor's own country writes it, where that speaks the language; of today's, the time.
-  const tag = navigator.languages.find((each) => each.startsWith(locale.tag)) ?? locale.tag;
-  const day = new Intl.DateTimeFormat(tag, { dateStyle: "medium" });
-  const time = new Intl.DateTimeFormat(tag, { timeStyle: "short" });
-  const when = (at: Date) => (day.format(at) === day.format(new Date()) ? time : day).format(at);
+  const date = new Intl.DateTimeFormat(locale.tag, { dateStyle: "medium" });
   const load = async () => {
     kit.setText(state, t("loading"));
     try {
@@ -74,7 +70,7 @@ export function conversations(kit: PanelKit, leave: () => void): HTMLElement {
       "button",
       { type: "button", class: "thread-open", "aria-current": thread.id === kit.current() ? "true" : null },
       h("span", { class: "thread-title", dir: "auto" }, title),
-      h("span", { class: "thread-date" }, when(thread.at)),
+      h("span", { class: "thread-date" }, date.format(thread.at)),
     );
     open.onclick = () => {
       leave();

@@ -1,5 +1,4 @@
 /** What the panel of conversations is handed by the frame: its script holds nothing that the frame's has already. */
-import type { runPreview } from "../frame/preview.ts";
 import type { Api } from "../net/api.ts";
 import type { Locale } from "../locale/index.ts";
 import type { h, setText, svg } from "../frame/view/dom.ts";
@@ -30,5 +29,4 @@ export interface PanelScript {
   readonly css: string;
   /** Puts the panel into `place` and the focus into the panel. */
   openPanel(kit: PanelKit, place: HTMLElement): void;
-  readonly runPreview: typeof runPreview;
 }

@@ -5,6 +5,8 @@
 import { isColour } from "./colour.ts";
 import { isRecord, isString, text, type Json } from "./guards.ts";
 
+export const VERSION = 1;
+const HELLO = "stonechat:hello";
 const MAX_TOKEN = 8192;
 const MAX_ERROR = 500;
 
@@ -12,8 +14,8 @@ export type Layout = "panel" | "inline";
 
 /** Posted to the frame's window with the port; all else travels over the port. */
 export interface Hello {
-  readonly type: "stonechat:hello";
-  readonly version: 1;
+  readonly type: typeof HELLO;
+  readonly version: number;
   readonly layout: Layout;
   readonly locale: string | null;
   readonly userToken: string | null;
@@ -44,15 +46,23 @@ export type ToHost =
   /** A client tool to be run; answered with `tool` and the same id. */
   | { readonly type: "tool"; readonly id: number; readonly detail: { readonly name: string; readonly arguments: Json } };
 
+export const hello = (layout: Layout, locale: string | null, userToken: string | null): Hello => ({
+  type: HELLO,
+  version: VERSION,
+  layout,
+  locale,
+  userToken,
+});
+
 const isToken = (value: unknown): value is string | null =>
   value === null || (isString(value) && value.length > 0 && value.length <= MAX_TOKEN);
 
 export function parseHello(value: unknown): Hello | null {
-  if (!isRecord(value) || value.type !== "stonechat:hello" || value.version !== 1) return null;
+  if (!isRecord(value) || value.type !== HELLO || value.version !== VERSION) return null;
   const { layout, locale, userToken } = value;
   if (layout !== "panel" && layout !== "inline") return null;
   if (!isToken(userToken) || !(locale === null || (isString(locale) && locale.length <= 35))) return null;
-  return { type: value.type, version: value.version, layout, locale, userToken };
+  return hello(layout, locale, userToken);
 }
 
 export function parseToFrame(value: unknown): ToFrame | null {

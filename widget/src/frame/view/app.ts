@@ -1,5 +1,5 @@
 /** The whole frame: header, conversation, composer. Draws the state it is given, once a frame at most. */
-import { emptyState, waitsForPerson, type ChatState } from "../../chat/state.ts";
+import { emptyState, type ChatState } from "../../chat/state.ts";
 import type { Locale } from "../../locale/index.ts";
 import type { Config } from "../config.ts";
 import type { Said } from "../../chat/protocol.ts";
@@ -50,18 +50,17 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
   const restart = h("button", { type: "button", class: "tool", "aria-label": locale.t("new_conversation"), title: locale.t("new_conversation") }, icon("compose"));
   restart.onclick = () => {
     events.restart();
-    settle();
+    composer.input.focus();
   };
   const menu = h("button", { type: "button", class: "tool", "aria-label": locale.t("menu"), title: locale.t("menu"), "aria-haspopup": "dialog" }, icon("menu"));
   menu.onclick = () => events.menu(menu);
   const close = h("button", { type: "button", class: "tool", "aria-label": locale.t("close"), title: locale.t("close") }, icon("close"));
   close.onclick = () => events.close();
-  const kind = h("p", {}, locale.t("kind"));
   const header = h(
     "header",
     { class: "header" },
     h("span", { class: "avatar", "aria-hidden": "true" }, ([...name.trim()][0] ?? "•").toUpperCase()),
-    h("div", { class: "who" }, h("h1", {}, name), agent && kind),
+    h("div", { class: "who" }, h("h1", {}, name), agent && h("p", {}, locale.t("kind"))),
     agent && menu,
     agent && restart,
     closable && close,
@@ -70,9 +69,9 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
   const start = h("div", { class: "start" });
   if (agent) {
     const chips = agent.prompts.map(({ label, prompt }) => {
-      const chip = h("button", { type: "button", class: "chip" }, h("span", { dir: "auto" }, label), icon("right"));
+      const chip = h("button", { type: "button", class: "chip" }, h("span", {}, label), icon("right"));
       chip.onclick = () => {
-        settle();
+        composer.input.focus();
         events.send(prompt);
       };
       return h("li", {}, chip);
@@ -103,11 +102,8 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     send: (said) => events.send(said),
     stop: () => events.stop(),
     changed: (text) => events.draft(text),
-    settle: () => settle(),
   });
-  // For what had the focus and is gone. On a phone the field would raise the keyboard over the answer.
-  const settle = () => (matchMedia("(pointer: coarse)").matches ? log.scroller : composer.input).focus({ preventScroll: true });
-  const locked = h("p", { class: "locked", dir: "auto", hidden: true });
+  const locked = h("p", { class: "locked", hidden: true });
   const hint = h("p", { class: "hint banner", role: "status" });
   const status = h("div", { class: "hidden", role: "status" });
   const foot = h(
@@ -116,7 +112,7 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     locked,
     hint,
     composer.element,
-    agent?.disclaimer ? h("p", { class: "disclaimer", dir: "auto" }, agent.disclaimer) : "",
+    agent?.disclaimer ? h("p", { class: "disclaimer" }, agent.disclaimer) : "",
   );
   if (!agent) foot.hidden = true;
   const element = h("main", { class: "app" }, header, log.element, foot, status);
@@ -163,7 +159,6 @@ export function createApp({ config, locale, closable, deeds, extras }: AppOption
     locked.hidden = !closed;
     if (closed) setText(locked, standing.reason ?? locale.t("locked"));
     restart.disabled = !state.entries.length;
-    if (!busy) kind.hidden = waitsForPerson(state); // a person is no AI assistant
     // Said once and whole: a screen reader cannot follow a text that grows.
     if (drawn.phase !== "idle" && !busy) setText(status, announcement(state));
     else if (drawn.phase === "idle" && busy) setText(status, "");

@@ -29,8 +29,6 @@ export interface ComposerEvents {
   send(said: Said): void;
   stop(): void;
   changed(text: string): void;
-  /** Takes the focus of a button that hides. */
-  settle(): void;
 }
 
 /** Whether more than a field is offered, so that room for it is kept from the start. */
@@ -76,8 +74,8 @@ export function createComposer(locale: Locale, placeholder: string | null, rich:
     send.hidden = state.busy;
     stop.hidden = !state.busy;
     stop.disabled = !state.canStop && focused !== stop; // disabling would drop the focus
-    // A button that hides takes the focus with it.
-    if ((focused === send || focused === stop) && (focused as HTMLElement).hidden) events.settle();
+    // A button that hides takes the focus with it: give it to the field.
+    if ((focused === send || focused === stop) && (focused as HTMLElement).hidden) input.focus();
   };
   const submit = () => {
     if (send.disabled) return;

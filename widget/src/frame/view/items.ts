@@ -50,11 +50,11 @@ const userMessage: Maker<UserMessageItem> = ({ kit }) => {
 };
 
 /** A file of a message: a picture if it can be shown, else its name. */
-function attached({ type, name, preview_url, thumbnail }: Attachment, kit: Kit): HTMLElement {
+function attached({ type, name, preview_url }: Attachment, kit: Kit): HTMLElement {
   const chip = () => h("span", { class: "file" }, icon("document"), h("span", {}, name));
   const address = type === "image" && preview_url ? kit.pictureAddress(preview_url) : null;
   if (!address) return chip();
-  const picture = h("img", { src: thumbnail || address, alt: name, class: "picture" });
+  const picture = h("img", { src: address, alt: name, class: "picture" });
   const link = h("a", { href: address, target: "_blank", rel: "noopener noreferrer", title: name }, picture);
   picture.onerror = () => link.replaceWith(chip()); // links to files lapse
   picture.onload = () => kit.grew();

@@ -1,5 +1,5 @@
 /** The conversation: entries in order, what is going on under them, and where the reader stands. */
-import { waitsForPerson, type ChatState, type Notice } from "../../chat/state.ts";
+import type { ChatState, Notice } from "../../chat/state.ts";
 import type { Kit, LoadExtras } from "../../items/kit.ts";
 import type { Locale } from "../../locale/index.ts";
 import { tool } from "./deeds.ts";
@@ -10,8 +10,6 @@ import { itemView, type Context } from "./items.ts";
 import { MarkdownView } from "./markdown.ts";
 
 const NEAR = 96;
-/** Pixels above a question that is held at the top. */
-const ABOVE = 12;
 /** Pixels above which the past is asked for before its beginning is reached. */
 const AHEAD = 800;
 
@@ -38,7 +36,7 @@ export interface LogEvents {
 
 export function createLog(given: LogContext, start: HTMLElement, events: LogEvents): Log {
   const { locale, agentName, extras, judged } = given;
-  const grew = () => follow();
+  const grew = () => pinned && toEnd();
   // What was pressed goes with what it stood in: the keyboard goes on from here.
   const again = () => {
     scroller.focus({ preventScroll: true });
@@ -69,37 +67,20 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
   const element = h("div", { class: "conversation" }, h("h2", { class: "hidden" }, locale.t("conversation")), scroller, latest);
 
   const distance = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
-  // Who reads the end goes on reading it: while it grows, when the field below grows and when a keyboard comes up. A new
-  // answer is followed only until its question has come to the top: from there on it is read, not chased.
-  let pinned = true;
-  let held: Element | null = null;
-  let last = 0;
-  let isReady = false;
-  const heldAt = () =>
-    held?.isConnected ? scroller.scrollTop + held.getBoundingClientRect().top - scroller.getBoundingClientRect().top - ABOVE : Infinity;
-  const follow = () => {
-    // A greeting is read from its beginning.
-    if (pinned && entries.element.firstChild) scroller.scrollTop = Math.max(scroller.scrollTop, Math.min(scroller.scrollHeight - scroller.clientHeight, heldAt()));
-    latest.hidden = distance() < NEAR;
+  const toEnd = () => {
+    scroller.scrollTop = scroller.scrollHeight;
   };
+  // Who reads the end goes on reading it when the field below grows or a keyboard comes up.
+  let pinned = true;
+  let isReady = false;
   scroller.addEventListener("scroll", () => {
-    const at = scroller.scrollTop;
-    // What is not laid out yet has a size that is guessed: the end moves away by itself, too, and only a reader goes up.
-    if (distance() < NEAR) {
-      pinned = true;
-      if (at > heldAt() + NEAR) held = null; // on to the end by hand
-    } else if (at < last) pinned = false;
-    last = at;
-    latest.hidden = distance() < NEAR;
-    if (at < AHEAD && isReady && !earlier.hidden) events.earlier();
+    pinned = distance() < NEAR;
+    latest.hidden = pinned;
+    if (scroller.scrollTop < AHEAD && isReady && !earlier.hidden) events.earlier();
   }, { passive: true });
-  const sizes = new ResizeObserver(follow);
-  sizes.observe(scroller);
-  sizes.observe(entries.element);
+  new ResizeObserver(() => pinned && toEnd()).observe(scroller);
   latest.onclick = () => {
-    held = null;
-    pinned = true;
-    follow();
+    toEnd();
     scroller.focus();
   };
 
@@ -131,7 +112,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
   const noticeCard = ({ level, title, message }: Notice) => {
     const body = h("div", { class: "prose" });
     new MarkdownView(body).update(message, [], false);
-    return h("div", { class: `notice ${level}`, role: "status", dir: "auto" }, title && h("strong", {}, title), body);
+    return h("div", { class: `notice ${level}`, role: "status" }, title && h("strong", {}, title), body);
   };
 
   return {
@@ -150,8 +131,7 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
       setText(earlier, state.history.phase === "loading" ? locale.t("loading") : locale.t("earlier"));
       setAttribute(scroller, "aria-busy", state.phase !== "idle" || state.history.phase === "loading" ? "true" : "false");
       if (state.entries !== previous.entries) entries.draw(state.entries);
-      // A person's words are not written again.
-      placeRetry((state.thread !== null && state.thread.status.type !== "active") || waitsForPerson(state));
+      placeRetry(state.thread !== null && state.thread.status.type !== "active");
       drawActivity(state);
       if (state.notices !== previous.notices) notices.replaceChildren(...state.notices.map(noticeCard));
       if (state.failure !== previous.failure || state.phase !== previous.phase) {
@@ -160,19 +140,11 @@ export function createLog(given: LogContext, start: HTMLElement, events: LogEven
           ...(shown ? [failureCard(shown, locale, state.history.phase === "failed", again)] : []),
         );
       }
-      if (!previous.entries.length) {
-        pinned = true;
-        held = null;
-      }
-      if (state.phase !== "idle" && previous.phase === "idle") {
-        const newest = entries.element.lastElementChild?.lastElementChild;
-        const asked = newest?.matches(".user") ? newest : null;
-        if (asked) pinned = true;
-        if (!newest?.matches("[data-role=tool]")) held = asked; // the page's answer goes on with what was asked
-      }
+      const sent = state.entries.at(-1)?.local && state.entries.length > previous.entries.length;
       const grewAbove = state.entries.length > 0 && previous.entries.length > 0 && state.entries[0]?.key !== previous.entries[0]?.key;
       if (grewAbove && !atEnd) scroller.scrollTop += scroller.scrollHeight - height;
-      else follow();
+      else if (atEnd || sent || !previous.entries.length) toEnd();
+      latest.hidden = distance() < NEAR;
     },
   };
 }

@@ -41,7 +41,7 @@ export function sourcesList(citations: readonly Citation[], locale: Locale, open
     const origin = originOf(source, address);
     const body = [
       h("span", { class: "source-number", "aria-hidden": "true" }, String(number)),
-      h("span", { class: "source-title", dir: "auto" }, titleOf(source)),
+      h("span", { class: "source-title" }, titleOf(source)),
       origin && h("span", { class: "source-origin" }, origin),
       address ? icon("external") : icon("document"),
     ];
