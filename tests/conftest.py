@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import AsyncIterator, Generator
-from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
 
 from stonechat.accounts.passwords import PASSWORDS
-from stonechat.db.session import Database
 from stonechat.serving import quiet_the_collector
-from support.postgres import TestDatabase, admin_server, migrated_database
+from support.databases import database, make_tenant, tenant_id, test_database
+from support.postgres import admin_server
 from support.routes import remember_routes
-from support.tenants import MakeTenant, tenant_maker
 from support.trust import read_trust_once
+
+__all__ = ["database", "make_tenant", "tenant_id", "test_database"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,30 +55,3 @@ async def postgres_admin_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     """An administrator's URL on the test server, for tests that make databases of their own."""
     async with admin_server(tmp_path_factory.mktemp("postgres")) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-async def test_database(postgres_admin_url: str) -> AsyncIterator[TestDatabase]:
-    """One migrated database, shared by the run. Tests keep apart by making tenants of their own."""
-    async with migrated_database(postgres_admin_url, f"stonechat_test_{os.getpid()}") as database:
-        yield database
-
-
-@pytest.fixture(scope="session")
-async def database(test_database: TestDatabase) -> AsyncIterator[Database]:
-    """The application's own door to the test database."""
-    opened = Database(test_database.web_url, pool_size=10)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture(scope="session")
-def make_tenant(database: Database) -> MakeTenant:
-    """Creates a tenant (a bare row) and returns its id."""
-    return tenant_maker(database)
-
-
-@pytest.fixture
-async def tenant_id(make_tenant: MakeTenant) -> UUID:
-    """A fresh tenant."""
-    return await make_tenant()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,15 +10,9 @@ import pytest
 
 from stonechat.db.session import Database
 from stonechat.usage.overage import CHANGED_WITHIN
-from support.billing import Hands, held_clock, outbox, use
+from support.billing import Hands, outbox, use
 from support.stripe_gateway import stripe_in_process
 from support.stripe_shop import Shop
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
 
 
 @pytest.fixture

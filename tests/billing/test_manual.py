@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -20,15 +19,9 @@ from stonechat.errors import BillingOff, Conflict, InvalidInput, NotFound, Scope
 from stonechat.plans.entitlements import entitlements
 from stonechat.plans.subscription import Subscription, get_subscription, set_subscription
 from stonechat.settings import Settings
-from support.billing import Hands, held_clock, mails_to, paying_tenant
+from support.billing import Hands, mails_to, paying_tenant
 
 URL = "http://127.0.0.1:8000"
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,15 +17,9 @@ from stonechat.plans.terms import PRO
 from stonechat.settings import Settings
 from stonechat.usage.allowance import put_overage
 from stonechat.usage.overage import charged, pieces
-from support.billing import START, Hands, held_clock, paying_tenant, use
+from support.billing import START, Hands, paying_tenant, use
 
 URL = "http://127.0.0.1:8000"
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
 
 
 @pytest.fixture

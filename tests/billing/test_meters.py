@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,16 +21,10 @@ from stonechat.billing.models import ALL_USE, MeterRow
 from stonechat.billing.sending import Round, send_all, send_waiting
 from stonechat.db.session import Database
 from stonechat.operator.tenant import get_tenant_page
-from support.billing import START, Hands, held_clock, ledger_tokens, outbox, paying_tenant, pays_for_all, use
+from support.billing import START, Hands, ledger_tokens, outbox, paying_tenant, pays_for_all, use
 from support.crashes import Killed, mortal
 from support.stripe_double import Mode
 from support.stripe_gateway import StripeInProcess, stripe_in_process
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any
@@ -21,22 +20,10 @@ from stonechat.plans.catalog import publish_plan, retire_plan
 from stonechat.plans.overrides import add_override
 from stonechat.plans.subscription import get_subscription
 from stonechat.plans.terms import PRO
-from support.billing import START, Hands, customer, held_clock, outbox, use
+from support.billing import START, Hands, customer, outbox, use
 from support.crashes import Killed
 from support.stripe_gateway import stripe_in_process
 from support.stripe_shop import BACK, Shop
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
-
-
-@pytest.fixture
-async def shop(database: Database, hands: Hands) -> AsyncIterator[Shop]:
-    async with stripe_in_process(clock=hands.now) as stripe:
-        yield await Shop(database, stripe, hands).open()
 
 
 async def pro(shop: Shop) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,22 +16,10 @@ from stonechat.billing.models import OverageSettlementRow
 from stonechat.billing.settling import How, decide, list_late, list_settlements
 from stonechat.db.session import Database
 from stonechat.errors import Conflict
-from support.billing import START, Hands, held_clock, outbox, use
+from support.billing import START, Hands, outbox, use
 from support.crashes import Killed, mortal
 from support.stripe_gateway import stripe_in_process
 from support.stripe_shop import Shop
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
-
-
-@pytest.fixture
-async def shop(database: Database, hands: Hands) -> AsyncIterator[Shop]:
-    async with stripe_in_process(clock=hands.now) as stripe:
-        yield await Shop(database, stripe, hands).open()
 
 
 async def late(shop: Shop, tokens: int = 1_500_000) -> None:

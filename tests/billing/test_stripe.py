@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import pytest
@@ -19,29 +18,14 @@ from stonechat.errors import BillingOff, InvalidInput, PaymentDeclined, ScopeMis
 from stonechat.plans.platform_settings import put_setting
 from support.billing import (
     SECRET,
-    Hands,
     customer,
-    held_clock,
     mails_to,
     signature,
     thin,
     use,
     waiting_jobs,
 )
-from support.stripe_gateway import stripe_in_process
 from support.stripe_shop import BACK, URL, Shop
-
-
-@pytest.fixture
-def hands() -> Iterator[Hands]:
-    with held_clock() as hands:
-        yield hands
-
-
-@pytest.fixture
-async def shop(database: Database, hands: Hands) -> AsyncIterator[Shop]:
-    async with stripe_in_process(clock=hands.now) as stripe:
-        yield await Shop(database, stripe, hands).open()
 
 
 async def test_a_plan_is_bought_paid_and_holds(shop: Shop) -> None:

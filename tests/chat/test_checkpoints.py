@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from stonechat import clock, ids
 from stonechat.chat import journal
 from stonechat.chat.journal import Batch, RunKey
+from stonechat.chat.runs import Run
 from stonechat.chat.sweeper import close_crashed_run
 from stonechat.db.session import Database
 from stonechat.identity.caller import Caller
@@ -109,24 +111,36 @@ async def test_a_lease_is_renewed_once_a_second_has_passed(
     assert await lease(database, key) > clock.now()
 
 
-async def test_a_run_that_waits_to_be_stored_at_its_end_is_not_taken_for_dead(
-    chat: Chat, anna: Caller, database: Database
-) -> None:
+@asynccontextmanager
+async def waiting_to_be_stored(chat: Chat, caller: Caller) -> AsyncIterator[Run]:
+    """A run whose answer is complete and that waits for its turn to be stored, as where thousands end at once."""
     chat.responder.script = lambda thread, _new: speak(thread, "msg_late", ["All ", "of ", "it."])
-    hub = chat.server.hub
-    for _ in range(database.hot.size):  # as where thousands end at once
-        await hub._ending.acquire()
-    run = await chat.server.start(create(), anna, resumable=True)
+    size = chat.hub.database.hot.size
+    for _ in range(size):
+        await chat.hub._ending.acquire()
+    run = await chat.server.start(create(), caller, resumable=True)
     while not run.finishing:
         await asyncio.sleep(0.01)
-    await expire(database, anna.tenant_id)
+    yield run
+    for _ in range(size):
+        chat.hub._ending.release()
+
+
+async def require_renewed(database: Database, run: Run) -> None:
+    """That the lease of a run is renewed once it has expired, so that no sweeper closes it."""
+    await expire(database, run.key.tenant_id)
     run.renewed_at -= 2
     async with asyncio.timeout(10):
         while await lease(database, run.key) <= clock.now():
             await asyncio.sleep(0.01)
-    assert not await close_crashed_run(database, anna.tenant_id, run_id=run.key.run_id)
-    for _ in range(database.hot.size):
-        hub._ending.release()
+    assert not await close_crashed_run(database, run.key.tenant_id, run_id=run.key.run_id)
+
+
+async def test_a_run_that_waits_to_be_stored_at_its_end_is_not_taken_for_dead(
+    chat: Chat, anna: Caller, database: Database
+) -> None:
+    async with waiting_to_be_stored(chat, anna) as run:
+        await require_renewed(database, run)
     while not run.finished:
         await run.wait(len(run.frames))
     events = decode(run.frames.after(0))
@@ -137,24 +151,11 @@ async def test_a_run_that_waits_to_be_stored_at_its_end_is_not_taken_for_dead(
 async def test_an_answer_that_is_stored_while_its_process_stops_is_not_taken_for_dead(
     chat: Chat, anna: Caller, database: Database
 ) -> None:
-    chat.responder.script = lambda thread, _new: speak(thread, "msg_last", ["All ", "of ", "it."])
-    hub = chat.server.hub
-    for _ in range(database.hot.size):
-        await hub._ending.acquire()
-    run = await chat.server.start(create(), anna, resumable=True)
-    while not run.finishing:
-        await asyncio.sleep(0.01)
-    closing = asyncio.create_task(hub.close())
-    while not hub._closing:
-        await asyncio.sleep(0)
-    await expire(database, anna.tenant_id)
-    run.renewed_at -= 2
-    async with asyncio.timeout(10):
-        while await lease(database, run.key) <= clock.now():
-            await asyncio.sleep(0.01)
-    assert not await close_crashed_run(database, anna.tenant_id, run_id=run.key.run_id)
-    for _ in range(database.hot.size):
-        hub._ending.release()
+    async with waiting_to_be_stored(chat, anna) as run:
+        closing = asyncio.create_task(chat.hub.close())
+        while not chat.hub._closing:
+            await asyncio.sleep(0)
+        await require_renewed(database, run)
     await closing
     assert run.finished
     assert spoken(decode(run.frames.after(0))) == "All of it."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from stonechat.db.session import Database
 from stonechat.knowledge.deps import Knowledge
+from support.crawling import crawling
 from support.knowledge import scratch_knowledge
+from support.site import Crawl
 
 
 @pytest.fixture
@@ -24,3 +27,10 @@ async def shared_knowledge(database: Database, tmp_path_factory: pytest.TempPath
     """A room for tests that only read."""
     async with scratch_knowledge(database, tmp_path_factory.mktemp("knowledge")) as room:
         yield room
+
+
+@pytest.fixture
+async def crawl(database: Database, tenant_id: UUID, tmp_path: Path) -> AsyncIterator[Crawl]:
+    """A fresh tenant, and a site to fetch."""
+    async with crawling(database, tenant_id, tmp_path) as made:
+        yield made

@@ -31,6 +31,7 @@ from support.chat import decode
 from support.postgres import TestDatabase
 
 ORIGIN = "https://shop.example"
+MEGABYTE = 1024 * 1024
 PLATFORM = "http://platform.example"
 
 

@@ -27,7 +27,7 @@ from stonechat.webhooks.endpoints import EndpointFields, EndpointWithSecret, cre
 from stonechat.webhooks.fan_out import subscribers
 from stonechat.webhooks.models import WebhookDeliveryRow, WebhookEndpointRow
 from support.identity import PLATFORM_KEY
-from support.loopback import Received
+from support.loopback import Received, plain
 from support.outbound import TableResolver, client_for
 
 SETTINGS = Settings().model_copy(
@@ -38,6 +38,7 @@ SETTINGS = Settings().model_copy(
     }
 )
 KEYRING = Keyring([key.get_secret_value() for key in SETTINGS.secret_keys])
+OK = plain(b"thanks", status=200)
 TAKEN = {"conversation_id": "thr_1", "agent_id": "agt_1", "user_id": "usr_1", "handled_by": "per_1"}
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.own_database import database, make_tenant, tenant_id, test_database
+from support.databases import database, make_tenant, tenant_id, test_database
 
 __all__ = ["database", "make_tenant", "tenant_id", "test_database"]
